@@ -1,0 +1,1 @@
+"""How runs are started: the command line and the presets for runners."""

@@ -1,0 +1,99 @@
+"""The command line: adalabel COMMAND [its flags] [-- Beam's own flags]."""
+
+import importlib
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import tyro
+
+from launch.memory import keep_freed_memory
+from policy.errors import InputError
+
+COMMANDS = {
+    "demo": ("pipelines.demo", "DemoOptions", "the whole loop on embedded real images"),
+    "calibrate": ("pipelines.calibrate", "CalibrateOptions", "measure what each stage costs here"),
+    "extract": ("pipelines.extract", "ExtractOptions", "run all networks, keep a table of answers"),
+    "import": ("pipelines.import_predictions", "ImportOptions", "a table of recorded predictions"),
+    "fit": ("pipelines.fit", "FitOptions", "learn from a table when to stop"),
+    "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
+    "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
+}
+"""Command -> module, options and one line of help; modules are imported when they are needed."""
+
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 wrong usage or input (with a message)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        _say(_overview())
+        return 0 if given else EXIT_USAGE
+    if given[0] == "--version":
+        _say(f"adalabel {version('adalabel')}")
+        return 0
+    keep_freed_memory()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("adalabel").setLevel(logging.INFO)
+    try:
+        return _run(given[0], given[1:])
+    except InputError as error:
+        sys.stderr.write(f"adalabel {given[0]}: {error}\n")
+        return EXIT_USAGE
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command not in COMMANDS:
+        raise InputError(f"no such command; commands are {', '.join(COMMANDS)}")
+    module_name, options_name, _ = COMMANDS[command]
+    module = importlib.import_module(module_name)
+    ours, beam_args = _at_dashes(arguments)
+    as_json = "--json" in ours
+    options = tyro.cli(
+        getattr(module, options_name),
+        prog=f"adalabel {command}",
+        args=[argument for argument in ours if argument != "--json"],
+    )
+    receipt = module.run(options, *_beam_args(module.run, options, beam_args))
+    _say(json.dumps(asdict(receipt), indent=2) if as_json else receipt.text())
+    return 0
+
+
+def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # noqa: ANN401
+    """What `run` takes beside its options: Beam's flags, if it has a pipeline to run."""
+    if "beam_args" not in inspect.signature(run).parameters:
+        if given:
+            raise InputError(f"runs no Beam pipeline, so it takes nothing after --: {given[0]}")
+        return []
+    from launch.runners import check_beam_flags, local  # noqa: PLC0415 - Beam takes a second
+
+    check_beam_flags(given)
+    return [[*local(options.workers), *given]]
+
+
+def _at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What comes before the first --, and what comes after it."""
+    if "--" not in arguments:
+        return arguments, []
+    cut = arguments.index("--")
+    return arguments[:cut], arguments[cut + 1 :]
+
+
+def _overview() -> str:
+    lines = ["usage: adalabel COMMAND [flags] [-- Beam's own flags]", ""]
+    lines += [f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join([*lines, "", "adalabel COMMAND --help lists its flags."])
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""adalabel classify: label shards of images, each image leaving the networks as early as it can."""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.options import MachineOptions
+from pipelines.progress import progress
+from policy.bundle import Bundle, Evidence, read_bundle
+from policy.errors import InputError
+from policy.rows import OK
+from policy.schema import parse_json
+from transforms.commit import existing, write_once
+from transforms.label import Label, check_fits, load_for_policy
+from transforms.networks_file import read_bytes, read_networks
+from transforms.shards import Shard, count_records, match_shards
+
+_LOG = logging.getLogger("adalabel")
+
+RECEIPT = "receipt.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(MachineOptions):
+    """Label shards with a policy, running only the stages it asks for."""
+
+    networks: str
+    """The networks file (TOML) that the policy was fitted with."""
+    policy: str
+    """The policy's folder, made by `adalabel fit`."""
+    input: tuple[str, ...]
+    """Shards: paths, globs in quotes, or list files ending in .txt."""
+    output: str
+    """Folder of the labels; shards already done there are skipped."""
+    topk: int = 5
+    """Classes and probabilities written for every image."""
+
+
+@dataclass(frozen=True)
+class ClassifyReceipt:
+    """What was promised and what came of it.
+
+    `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
+    `cost` is the mean per labelled image in `unit`; `speedup` compares it with `full_cost`.
+    `seconds` and `images_per_second` are of this run and its `newly_labelled` records alone.
+    """
+
+    output: str
+    shards: int
+    records: int
+    statuses: dict[str, int]
+    exits: dict[str, int]
+    unit: str
+    cost: float
+    full_cost: float
+    speedup: float
+    newly_labelled: int
+    seconds: float
+    images_per_second: float
+    promise: Evidence | None
+
+    def text(self) -> str:
+        """For people."""
+        rejected = {status: n for status, n in self.statuses.items() if status != OK}
+        lines = [
+            (
+                f"{self.output}: {self.records} records of {self.shards} shards, "
+                f"{self.statuses.get(OK, 0)} labelled, rejected: {rejected or 'none'}"
+            ),
+            "  exits     " + ", ".join(f"{name} {n}" for name, n in self.exits.items()),
+            (
+                f"  realised  {self.cost:.4g} {self.unit} per image, {self.speedup:.2f}x cheaper "
+                f"than always the full network ({self.full_cost:.4g})"
+            ),
+            (
+                f"  this run  {self.newly_labelled} records in {self.seconds:.1f} s, "
+                f"{self.images_per_second:.1f} images/s"
+            ),
+        ]
+        if self.promise:
+            p = self.promise
+            lines.insert(
+                2,
+                f"  promised  {p.cost:.4g} {self.unit} per image ({p.promise}; {p.metric} "
+                f"{p.objective} {p.regret:.4f} on {p.chosen} images not fitted on)",
+            )
+        return "\n".join(lines)
+
+
+def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
+    """Label what is not labelled yet, then write the receipt."""
+    networks, bundle = read_networks(options.networks), read_bundle(options.policy)
+    shards = match_shards(options.input)
+    engine = load_for_policy(networks, bundle, options.worker)
+    check_fits(bundle, engine)
+    fingerprint = f"{bundle.digest}-top{options.topk}"
+    records = {shard.name: count_records(shard) for shard in shards}
+    _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
+    done = {s["shard"] for s in _statistics(options.output, records.keys(), fingerprint)}
+    todo = [shard for shard in shards if shard.name not in done]
+    if done:
+        _LOG.info("%d shards were done before and are skipped", len(done))
+    start = time.monotonic()
+    if todo:
+        wanted = LabelOptions(options.output, options.topk, fingerprint)
+        label = Label(networks, bundle, wanted, options.worker)
+        _run_pipeline(todo, label, records, beam_args)
+    seconds = time.monotonic() - start
+    statistics = _statistics(options.output, records.keys(), fingerprint)
+    receipt = _receipt(options.output, bundle, statistics, done, seconds)
+    write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
+    return receipt
+
+
+def _run_pipeline(
+    todo: Sequence[Shard], label: Label, records: Mapping[str, int], beam_args: Sequence[str]
+) -> None:
+    waiting = {shard.name: records[shard.name] for shard in todo}
+    with (
+        progress(
+            "classify", waiting, lambda: existing(label.options.output, ".json") & waiting.keys()
+        ),
+        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
+    ):
+        _ = pipeline | "Shards" >> beam.Create(list(todo)) | label
+
+
+def _statistics(output: str, shards: Iterable[str], fingerprint: str) -> list[dict[str, Any]]:
+    """The statistics of those of these shards that are done; refuses other policies' labels."""
+    found = []
+    for shard in sorted(existing(output, ".json") & set(shards)):
+        path = f"{output}/{shard}.json"
+        statistics: Any = parse_json(read_bytes(path, "a shard's statistics"), path)
+        if statistics.get("fingerprint") != fingerprint:
+            raise InputError(
+                f"{path}: this shard was labelled with {statistics.get('fingerprint')} (policy and "
+                f"--topk), this run is {fingerprint}; choose another --output"
+            )
+        found.append(statistics)
+    return found
+
+
+def _receipt(
+    output: str,
+    bundle: Bundle,
+    statistics: Sequence[Mapping[str, Any]],
+    done: set[str],
+    seconds: float,
+) -> ClassifyReceipt:
+    graph = bundle.policy.graph
+    statuses, exits = Counter[str](), Counter[str]()
+    for shard in statistics:
+        statuses.update(shard["statuses"])
+        exits.update(shard["exits"])
+    labelled = statuses[OK]
+    cost = sum(shard["cost"] for shard in statistics) / labelled if labelled else 0.0
+    full = graph.cost((graph.full,))
+    new = sum(shard["records"] for shard in statistics if shard["shard"] not in done)
+    return ClassifyReceipt(
+        output=output,
+        shards=len(statistics),
+        records=sum(shard["records"] for shard in statistics),
+        statuses=dict(statuses),
+        exits=dict(exits),
+        unit=graph.unit,
+        cost=cost,
+        full_cost=full,
+        speedup=full / cost if cost else 1.0,
+        newly_labelled=new,
+        seconds=seconds,
+        images_per_second=new / seconds if seconds else 0.0,
+        promise=bundle.evidence,
+    )

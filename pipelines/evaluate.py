@@ -1,0 +1,65 @@
+"""adalabel evaluate: what a policy costs and gets right on a table, beside every network alone."""
+
+from dataclasses import dataclass, fields, replace
+
+from policy.bundle import read_bundle
+from policy.costs import read_costs
+from policy.errors import InputError
+from policy.evaluate import Evaluation, evaluate
+from policy.rules import always
+from policy.table import read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Replay a policy on a table: cost, speed-up, accuracy, use of each answer."""
+
+    table: str
+    """The table's folder; best one that the policy was not fitted on."""
+    policy: str
+    """The policy's folder, made by `adalabel fit`."""
+    costs: str | None = None
+    """Costs to count in (JSON); without it, those the policy was fitted for."""
+
+
+@dataclass(frozen=True)
+class EvaluateReceipt(Evaluation):
+    """The policy's evaluation, with that of every single network under `single`."""
+
+    single: dict[str, Evaluation]
+
+    def text(self) -> str:
+        """For people."""
+        head = f"{'':24} {'top-1':>7} {'top-5':>7} {f'cost/{self.unit}':>10} {'speed-up':>8}"
+        lines = [f"{self.n} images", head]
+        for name, e in ({"this policy": self} | self.single).items():
+            lines.append(f"{name:24} {e.top1:7.2%} {e.top5:7.2%} {e.cost:10.4g} {e.speedup:7.2f}x")
+        lines.append(f"{'answer':24} {'got by':>7} {'exits':>7} {'of cost':>10}")
+        for name, use in self.usage.items():
+            lines.append(f"{name:24} {use.samples:7.1%} {use.exits:7.1%} {use.cost:10.1%}")
+        return "\n".join(lines)
+
+
+def run(options: EvaluateOptions) -> EvaluateReceipt:
+    """Check that policy and table speak of the same networks, then replay."""
+    bundle = read_bundle(options.policy)
+    table = read_table(options.table)
+    for name, fingerprint in bundle.fingerprints.items():
+        network = table.networks.get(name)
+        if network is None or network.fingerprint != fingerprint:
+            found = network.fingerprint if network else "no such network"
+            raise InputError(
+                f"the policy was fitted for network {name!r} with fingerprint {fingerprint}; the "
+                f"table has {found}. Evaluate on a table extracted with the same networks file."
+            )
+    policy = bundle.policy
+    if options.costs is not None:
+        costs = read_costs(options.costs)
+        policy = replace(policy, graph=policy.graph.with_costs(costs.costs, costs.unit))
+    absent = [answer for answer in policy.graph.answers if answer not in table.outputs]
+    if absent:
+        raise InputError(f"the table lacks answer {absent[0]!r}, which the policy is measured by")
+    replayed = evaluate(policy, table)
+    single = {a: evaluate(always(policy.graph, a), table) for a in policy.graph.answers}
+    own = {field.name: getattr(replayed, field.name) for field in fields(replayed)}
+    return EvaluateReceipt(**own, single=single)

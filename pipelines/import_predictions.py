@@ -1,0 +1,219 @@
+"""adalabel import: make a table of predictions somebody already has, without running a network."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.table import files, known_manifest, merged
+from policy.answers import Answers, answers_from_probabilities
+from policy.costs import Costs, read_costs
+from policy.errors import InputError
+from policy.graph import Stage, StageGraph
+from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
+from policy.schema import to_json
+from policy.table import MANIFEST, TableManifest, TableNetwork, answers_path
+from transforms.commit import write_once
+
+SHARD = "imported"
+
+_COLUMNS = ("key", "label", "classes", "probabilities")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Make a table of recorded predictions, or add them to one that has the same keys.
+
+    Each file is Parquet with columns key (string), label (int), classes (list of int) and
+    probabilities (list of float), the same number of classes in every row.
+    """
+
+    table: str
+    """The table's folder."""
+    answer: tuple[str, ...]
+    """NAME=FILE.parquet for every answer to import."""
+    costs: str
+    """Costs per image: {"unit": "ms", "costs": {"NAME": 1.06, ...}}."""
+
+
+@dataclass(frozen=True)
+class ImportReceipt:
+    """What the table now holds."""
+
+    table: str
+    answers: tuple[str, ...]
+    records: int
+    unit: str
+
+    def text(self) -> str:
+        """For people."""
+        held = ", ".join(self.answers)
+        return f"{self.table}: {self.records} records, answers {held}, costs in {self.unit}"
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """One file's rows by key: its row number, and all its answers."""
+
+    path: str
+    row: Mapping[str, int]
+    labels: Sequence[int | None]
+    answers: Answers
+    fingerprint: str
+
+
+Rows = list[dict[str, Any]]
+
+
+def run(options: ImportOptions) -> ImportReceipt:
+    """Check that everything speaks of the same images, then write the files and the manifest."""
+    costs = read_costs(options.costs)
+    found = {name: _read(path) for name, path in _named(options.answer).items()}
+    known = known_manifest(options.table)
+    shards = _known_rows(options.table, known) if known else _first_rows(found)
+    manifest = _manifest(known, found, costs, {shard: len(rows) for shard, rows in shards.items()})
+    for name, predictions in found.items():
+        about = {"fingerprint": predictions.fingerprint}
+        for shard, rows in shards.items():
+            content = parquet_bytes(_filled(rows, predictions), ANSWERS_SCHEMA, about)
+            write_once(options.table, answers_path(name, shard), content)
+    write_once(options.table, MANIFEST, to_json(manifest).encode())
+    graph = manifest.graph
+    return ImportReceipt(options.table, graph.answers, sum(manifest.shards.values()), graph.unit)
+
+
+def _named(answers: Sequence[str]) -> dict[str, str]:
+    named = {}
+    for text in answers:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path) or "/" in name or name in named:
+            raise InputError(f"--answer {text}: wanted NAME=FILE.parquet, each NAME once")
+        named[name] = path
+    return named
+
+
+def _read(path: str) -> _Predictions:
+    try:
+        content = Path(path).read_bytes()
+        table = pq.read_table(pa.BufferReader(content), columns=list(_COLUMNS))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: cannot be read as Parquet with columns {', '.join(_COLUMNS)}: {error}"
+        ) from error
+    keys = table["key"].to_pylist()
+    row = {key: number for number, key in enumerate(keys)}
+    if len(row) < len(keys) or None in row:
+        raise InputError(f"{path}: {len(keys) - len(row)} keys are repeated or null; each once")
+    classes = _matrix(table["classes"], np.int32, path)
+    probabilities = _matrix(table["probabilities"], np.float32, path)
+    if (
+        classes.shape != probabilities.shape
+        or not ((probabilities >= 0) & (probabilities <= 1)).all()
+    ):
+        raise InputError(
+            f"{path}: classes {classes.shape} and probabilities {probabilities.shape} must have "
+            "one shape, and probabilities must lie in [0, 1]"
+        )
+    answers = answers_from_probabilities(classes, probabilities)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return _Predictions(path, row, table["label"].to_pylist(), answers, digest)
+
+
+def _matrix(column: pa.ChunkedArray, kind: type[Any], path: str) -> Any:  # noqa: ANN401
+    lengths = set(column.combine_chunks().value_lengths().to_pylist())
+    if len(lengths) != 1 or None in lengths or 0 in lengths:
+        raise InputError(
+            f"{path}: rows hold {sorted(map(str, lengths))} classes; wanted one number"
+        )
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, lengths.pop()).astype(kind)
+
+
+def _first_rows(found: Mapping[str, _Predictions]) -> dict[str, Rows]:
+    """One shard with the images of the first file, in its order."""
+    first = next(iter(found.values()))
+    rows = zip(first.row, first.labels, strict=True)
+    return {SHARD: [{"key": k, "label": y, "status": OK, "error": None} for k, y in rows]}
+
+
+def _known_rows(table: str, known: TableManifest) -> dict[str, Rows]:
+    """Keys, labels and statuses of each shard that the table already has."""
+    network = next(iter(known.networks))
+    shards = {}
+    for shard in known.shards:
+        path = f"{table}/{files(known, network, shard)[0]}"
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            columns = ["key", "label", "status", "error"]
+            shards[shard] = pq.read_table(file, columns=columns).to_pylist()
+    return shards
+
+
+def _filled(rows: Rows, predictions: _Predictions) -> Rows:
+    """The rows with this file's answers; rejected rows stay without."""
+    missing = [r["key"] for r in rows if r["status"] == OK and r["key"] not in predictions.row]
+    if missing:
+        raise InputError(
+            f"{predictions.path}: lacks {len(missing)} of {len(rows)} keys, {missing[0]!r} first; "
+            "all answers of a table must be for the same images"
+        )
+    answers, filled = predictions.answers, []
+    for row in rows:
+        number = predictions.row.get(row["key"])
+        if row["status"] != OK or number is None:
+            filled.append(row)
+            continue
+        if predictions.labels[number] != row["label"]:
+            raise InputError(
+                f"{predictions.path}: key {row['key']!r} has label {predictions.labels[number]}, "
+                f"elsewhere {row['label']}; the files do not speak of the same images"
+            )
+        own = {
+            "classes": answers.classes[number],
+            "probabilities": answers.probabilities[number],
+            "entropy": answers.entropy[number],
+        }
+        filled.append(row | own)
+    return filled
+
+
+def _manifest(
+    known: TableManifest | None,
+    found: Mapping[str, _Predictions],
+    costs: Costs,
+    shards: dict[str, int],
+) -> TableManifest:
+    unpriced = [name for name in found if name not in costs.costs]
+    if unpriced:
+        raise InputError(
+            f"no cost given for answer {unpriced[0]!r}; add it to the file given with --costs"
+        )
+    stages = tuple(Stage(name, costs.costs[name], answers=True) for name in found)
+    graph = StageGraph(stages, costs.unit)
+    networks = {name: TableNetwork(p.fingerprint, (name,)) for name, p in found.items()}
+    k = min(predictions.answers.classes.shape[1] for predictions in found.values())
+    classes = 1 + max(int(p.answers.classes.max()) for p in found.values())
+    if known is None:
+        names = tuple(str(number) for number in range(classes))
+        return TableManifest(1, graph, names, k, networks, shards)
+    if costs.costs.keys() >= known.graph.stage.keys():
+        before = known.graph.with_costs(costs.costs, costs.unit)
+    elif known.graph.unit == costs.unit:
+        before = known.graph
+    else:
+        raise InputError(
+            f"the table's costs are in {known.graph.unit}, those given in {costs.unit}; give the "
+            f"cost of every stage of the table too: {', '.join(known.graph.stage)}"
+        )
+    if classes > len(known.class_names):
+        raise InputError(
+            f"class {classes - 1} is predicted; the table's class list has "
+            f"{len(known.class_names)} names"
+        )
+    same = merged(before, graph)
+    return TableManifest(1, same, known.class_names, known.topk, known.networks | networks, shards)

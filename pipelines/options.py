@@ -1,0 +1,41 @@
+"""Options that several commands share, and what they mean for a worker."""
+
+import os
+from dataclasses import dataclass
+
+from policy.errors import InputError
+from transforms.work import WorkerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """How a worker uses its machine."""
+
+    batch_size: int = 64
+    """Images per forward pass."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:N. A missing GPU is an error, never the CPU instead."""
+    decode_threads: int = os.cpu_count() or 1
+    """Threads per worker that read and resize images ahead of the network."""
+    threads: int = 0
+    """Threads per worker for networks on a CPU; 0: all cores, shared among the workers."""
+    workers: int = 1
+    """Worker processes of the local runner."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do nothing."""
+        for name in ("batch_size", "decode_threads", "workers"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} {getattr(self, name)}: wanted at least 1")
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """These options as one worker sees them."""
+        cores = os.cpu_count() or 1
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads,
+            threads=self.threads or max(1, cores // self.workers),
+            device=self.device,
+        )

@@ -1,0 +1,62 @@
+"""How far a run is: a bar on a terminal, plain lines in a log."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+_LOG = logging.getLogger("adalabel")
+
+POLL_SECONDS = 0.5
+LINE_SECONDS = 30.0
+
+
+@contextmanager
+def progress(what: str, records: Mapping[str, int], done: Callable[[], set[str]]) -> Iterator[None]:
+    """Show progress while the body runs, by the records of the shards that are done.
+
+    `records` counts those of each shard that is to be done; `done` lists the shards whose output
+    stands, so it is right for any runner and any number of workers.
+    """
+    stop = threading.Event()
+    total = sum(records.values())
+    bar = tqdm(total=total, desc=what, unit=" images", disable=not sys.stderr.isatty())
+    show = threading.Thread(target=_show, args=(bar, what, records, done, stop), daemon=True)
+    show.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        show.join()
+        bar.close()
+
+
+def _show(
+    bar: "tqdm[None]",
+    what: str,
+    records: Mapping[str, int],
+    done: Callable[[], set[str]],
+    stop: threading.Event,
+) -> None:
+    start = last_line = time.monotonic()
+    while True:
+        last = stop.wait(POLL_SECONDS)
+        now = time.monotonic()
+        finished = sum(records.get(shard, 0) for shard in done())
+        bar.update(finished - bar.n)
+        if bar.disable and (last or now - last_line >= LINE_SECONDS):
+            last_line = now
+            _LOG.info("%s", line(what, finished, sum(records.values()), now - start))
+        if last:
+            return
+
+
+def line(what: str, finished: int, total: int, seconds: float) -> str:
+    """One line of a log: how many, how fast, how long still."""
+    rate = finished / seconds if seconds > 0 else 0.0
+    left = f"{(total - finished) / rate:.0f} s left" if rate else "time left unknown"
+    return f"{what}: {finished} of {total} images, {rate:.1f} images/s, {left}"

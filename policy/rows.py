@@ -1,0 +1,89 @@
+"""The schemas of everything written as Parquet, and how it is written."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+OK = "ok"
+"""The status of a good row; every other status is the reason for which a record was rejected."""
+
+_TAIL = [pa.field("status", pa.string(), nullable=False), pa.field("error", pa.string())]
+
+ANSWERS_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("classes", pa.list_(pa.int32())),
+        pa.field("probabilities", pa.list_(pa.float32())),
+        pa.field("entropy", pa.float32()),
+        *_TAIL,
+    ]
+)
+"""One answer of one shard; a rejected record is a row with nulls, a status and an error."""
+
+FEATURES_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("features", pa.list_(pa.float16())),
+        *_TAIL,
+    ]
+)
+"""The pooled output of one trunk stage, in the same order as the answers."""
+
+LABELS_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("name", pa.string()),
+        pa.field("classes", pa.list_(pa.int32())),
+        pa.field("probabilities", pa.list_(pa.float32())),
+        pa.field("answer", pa.string()),
+        pa.field("trail", pa.list_(pa.string())),
+        pa.field("cost", pa.float64()),
+        *_TAIL,
+    ]
+)
+"""One row per record of a shard: the label, and how it was come by."""
+
+_REPEATING = {"status", "error", "name", "answer", "trail.list.element"}
+
+
+def parquet_bytes(
+    rows: Sequence[Mapping[str, object]], schema: pa.Schema, about: Mapping[str, object]
+) -> bytes:
+    """Rows as one Parquet file: zstd, page checksums, dictionaries only where values repeat.
+
+    `about` goes into the file's metadata (see `read_about`) with the row count by status added.
+    """
+    statuses = dict(Counter(str(row["status"]) for row in rows))
+    metadata = {"adalabel": json.dumps({**about, "statuses": statuses}, sort_keys=True)}
+    table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata))
+    leaves = _leaves(schema)
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=[leaf for leaf in leaves if leaf in _REPEATING],
+    )
+    return buffer.getvalue()
+
+
+def read_about(schema: pa.Schema) -> dict[str, Any]:
+    """The metadata that `parquet_bytes` wrote; empty for a file of other origin."""
+    about: dict[str, Any] = json.loads((schema.metadata or {}).get(b"adalabel", b"{}"))
+    return about
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    return [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in schema
+    ]

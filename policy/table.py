@@ -1,0 +1,187 @@
+"""Reading the table: every answer for the same images, aligned, and the graph that made them."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
+
+from policy.answers import Answers, concatenate
+from policy.costs import Costs
+from policy.errors import InputError
+from policy.graph import StageGraph
+from policy.rows import OK
+from policy.schema import STRICT, from_json
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, config=STRICT)
+class TableNetwork:
+    """One network of a table: its fingerprint, its answers, and the stages with features."""
+
+    fingerprint: str
+    answers: tuple[str, ...]
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class TableManifest:
+    """What a table holds; written last, so a table without one is unfinished.
+
+    `networks` by name; `shards` gives the records of each shard. `topk` is the number of classes
+    kept for every row, None for all.
+    """
+
+    version: Literal[1]
+    graph: StageGraph
+    class_names: tuple[str, ...]
+    topk: int | None
+    networks: dict[str, TableNetwork]
+    shards: dict[str, int]
+
+
+@plain_dataclass(frozen=True)
+class Table:
+    """n labelled images: keys [n], labels [n] int32, and each answer for them.
+
+    `rejected` counts the rows left out, by status; unlabelled rows count as "unlabelled".
+    """
+
+    graph: StageGraph
+    keys: tuple[str, ...]
+    labels: NDArray[np.int32]
+    outputs: dict[str, Answers]
+    class_names: tuple[str, ...]
+    networks: dict[str, TableNetwork]
+    rejected: dict[str, int]
+
+    def take(self, rows: NDArray[np.intp]) -> "Table":
+        """The same table with only these rows."""
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in rows),
+            labels=self.labels[rows],
+            outputs={name: answers.take(rows) for name, answers in self.outputs.items()},
+        )
+
+    def at_costs(self, costs: Costs) -> "Table":
+        """The same table priced otherwise."""
+        return replace(self, graph=self.graph.with_costs(costs.costs, costs.unit))
+
+    @property
+    def digest(self) -> str:
+        """Of keys, labels and the networks' fingerprints: what a policy was fitted on."""
+        content = hashlib.sha256("\n".join(self.keys).encode())
+        content.update(self.labels.tobytes())
+        content.update(repr(sorted(self.networks.items())).encode())
+        return content.hexdigest()[:16]
+
+
+def answers_path(answer: str, shard: str) -> str:
+    """Where in a table the rows of one answer for one shard are."""
+    return f"answers/{answer}/{shard}.parquet"
+
+
+def features_path(stage: str, shard: str) -> str:
+    """Where in a table the pooled features of one stage for one shard are."""
+    return f"features/{stage}/{shard}.parquet"
+
+
+def read_manifest(table: str) -> TableManifest:
+    """Read TABLE/manifest.json, or say that there is no finished table."""
+    filesystem, root = _filesystem(table)
+    path = f"{root}/{MANIFEST}"
+    if filesystem.get_file_info(path).type != pafs.FileType.File:
+        raise InputError(
+            f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` (again) first"
+        )
+    with filesystem.open_input_stream(path) as stream:
+        return from_json(TableManifest, stream.read(), f"{table}/{MANIFEST}")
+
+
+def read_table(table: str, k: int = 5) -> Table:
+    """Read the k best classes of every answer of a table, leaving rejected rows out.
+
+    Raises InputError where the answers do not hold the same keys in the same order.
+    """
+    manifest = read_manifest(table)
+    names = manifest.graph.answers
+    columns = {
+        name: _read_answer([f"{table}/{answers_path(name, shard)}" for shard in manifest.shards], k)
+        for name in names
+    }
+    keys = columns[names[0]]["key"]
+    for name in names:
+        if not columns[name]["key"].equals(keys):
+            raise InputError(
+                f"{table}: answers {names[0]!r} and {name!r} hold different keys; "
+                "extract both again over the same shards"
+            )
+    good, rejected = _good_rows([columns[name] for name in names])
+    if not good.any():
+        raise InputError(f"{table}: none of {len(good)} rows is labelled and good: {rejected}")
+    return Table(
+        graph=manifest.graph,
+        keys=tuple(keys.filter(pa.array(good)).to_pylist()),
+        labels=columns[names[0]]["label"].filter(pa.array(good)).to_numpy().astype(np.int32),
+        outputs={name: _answers(columns[name], good) for name in names},
+        class_names=manifest.class_names,
+        networks=manifest.networks,
+        rejected=rejected,
+    )
+
+
+def _filesystem(path: str) -> tuple[pafs.FileSystem, str]:
+    filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (None, path)
+    return filesystem or pafs.LocalFileSystem(), root
+
+
+def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
+    tables = []
+    for path in paths:
+        filesystem, local = _filesystem(path)
+        try:
+            whole = pq.read_table(local, filesystem=filesystem, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read: {error}. Extract it again.") from error
+        for column in ("classes", "probabilities"):
+            index = whole.schema.get_field_index(column)
+            whole = whole.set_column(index, column, pc.list_slice(whole[column], 0, k))
+        tables.append(whole.replace_schema_metadata(None))
+    return pa.concat_tables(tables)
+
+
+def _good_rows(columns: Iterable[pa.Table]) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Rows that every answer has and that are labelled; the others counted by first reason."""
+    reason: NDArray[Any] | None = None
+    for table in columns:
+        status = table["status"].to_numpy(zero_copy_only=False)
+        reason = status if reason is None else np.where(reason == OK, status, reason)
+        unlabelled = table["label"].is_null().to_numpy(zero_copy_only=False)
+        reason = np.where((reason == OK) & unlabelled, "unlabelled", reason)
+    if reason is None:
+        raise ValueError("a table without answers")
+    names, counts = np.unique(reason[reason != OK].astype(str), return_counts=True)
+    return reason == OK, dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _answers(table: pa.Table, good: NDArray[np.bool_]) -> Answers:
+    rows = table.filter(pa.array(good))
+    parts = [
+        Answers(
+            classes=chunk["classes"].flatten().to_numpy().reshape(len(chunk), -1),
+            probabilities=chunk["probabilities"].flatten().to_numpy().reshape(len(chunk), -1),
+            entropy=chunk["entropy"].to_numpy(),
+        )
+        for chunk in rows.to_batches()
+    ]
+    return concatenate(parts)

@@ -1,0 +1,38 @@
+"""The distribution: Beam's --setup_file ships exactly these packages to workers."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="adalabel",
+    version="0.1.0",
+    description="Label large image corpora with networks that stop as early as each image allows.",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["policy*", "transforms*", "pipelines*", "launch*"]),
+    package_data={"pipelines": ["*.txt"]},
+    install_requires=[
+        "apache-beam>=2.76,<3",
+        "google-cloud-storage>=2.16",
+        "numpy>=1.26",
+        "pillow>=11",
+        "pyarrow>=18",
+        "pydantic>=2.9",
+        "safetensors>=0.4",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "tqdm>=4.66",
+        "tyro>=0.9",
+    ],
+    extras_require={
+        "test": [
+            "import-linter>=2.1",
+            "mypy>=1.13",
+            "pytest>=8.3",
+            "pytest-cov>=6",
+            "ruff>=0.15",
+        ],
+    },
+    entry_points={"console_scripts": ["adalabel=launch.cli:main"]},
+)

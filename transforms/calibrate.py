@@ -1,0 +1,90 @@
+"""Measuring what each stage costs on this machine: milliseconds per image, by batch size."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from policy.graph import Stage
+from transforms.images import decode, fit
+from transforms.stages import DECODE, Engine
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per image of one stage at one batch size: median and quartiles of `repeats`."""
+
+    stage: str
+    batch_size: int
+    median_ms: float
+    quartiles_ms: tuple[float, float]
+    gmac: float
+    repeats: int
+
+
+@torch.inference_mode()
+def measure_stages(
+    engine: Engine, encoded: Sequence[bytes], batch_size: int, repeats: int, pool: Executor
+) -> list[Timing]:
+    """Time every stage of an engine on these images, repeated to fill a batch.
+
+    Decoding and resizing are timed on `pool` as a worker runs them: with t threads, an image costs
+    1/t of its work.
+    """
+    batch = [encoded[i % len(encoded)] for i in range(batch_size)]
+    images = list(pool.map(decode, batch))
+    made: dict[str, torch.Tensor] = {}
+    timings = []
+    for stage in engine.graph.stages:
+        work = _work_of(stage, engine, batch, images, made, pool)
+        seconds = _seconds(work, repeats, engine.device)
+        low, median, high = (float(s) for s in np.percentile(seconds, (25, 50, 75)) / batch_size)
+        spread = (low * 1e3, high * 1e3)
+        timings.append(Timing(stage.name, batch_size, median * 1e3, spread, stage.cost, repeats))
+        result = work()
+        if isinstance(result, torch.Tensor):
+            made[stage.name] = result
+    return timings
+
+
+def _work_of(
+    stage: Stage,
+    engine: Engine,
+    batch: Sequence[bytes],
+    images: Sequence[Image.Image],
+    made: Mapping[str, torch.Tensor],
+    pool: Executor,
+) -> Callable[[], object]:
+    """What a worker does for this stage and one batch."""
+    name = stage.name
+    if name == DECODE:
+        return lambda: list(pool.map(decode, batch))
+    if name in engine.inputs:
+        specs = [engine.inputs[name]] * len(images)
+        return lambda: engine.input_batch(name, list(pool.map(fit, images, specs)))
+    if stage.answers:
+        return lambda: engine.answer(name, made, 5)
+    return lambda: engine.run(name, made)
+
+
+def _seconds(work: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
+    """Wall-clock seconds of each of `repeats` runs, after warming up."""
+    seconds = []
+    for _ in range(WARM_UP + repeats):
+        _wait_for(device)
+        start = time.perf_counter()
+        work()
+        _wait_for(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARM_UP:]
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,164 @@
+"""Extraction: every answer and every exit's pooled features for every image, as table files."""
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policy.answers import Answers
+from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, OK, parquet_bytes
+from policy.table import answers_path, features_path
+from transforms.commit import write_once
+from transforms.networks_file import NetworksFile
+from transforms.prepare import Prepared
+from transforms.route import NONFINITE
+from transforms.shards import Shard
+from transforms.stages import DECODE, Engine
+from transforms.work import Placed, Row, ShardFn, WorkerOptions
+
+
+class ExtractStep:
+    """Runs every stage of an engine on full batches; writes one file per answer and per trunk."""
+
+    def __init__(self, engine: Engine, table: str, topk: int | None, batch_size: int) -> None:
+        """Keep the `topk` best classes (None: all)."""
+        self.engine = engine
+        self.table = table
+        self.topk = topk
+        self.batch_size = batch_size
+        self.inputs = engine.inputs
+        self._waiting: list[Prepared] = []
+
+    def take(self, item: Prepared) -> Iterator[Placed]:
+        """Run a batch as soon as there is a full one; a label that is no class is rejected."""
+        wrong = self._label_error(item)
+        if wrong is not None:
+            yield item, {**_origin(item), "label": None, "status": "label", "error": wrong}
+            return
+        self._waiting.append(item)
+        if len(self._waiting) >= self.batch_size:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Placed]:
+        """Run what is waiting as one last, smaller batch."""
+        batch, self._waiting = self._waiting, []
+        if batch:
+            pixels = {name: [item.pixels[name] for item in batch] for name in self.inputs}
+            answers, features = run_all(self.engine, pixels, self.topk)
+            for row, item in enumerate(batch):
+                yield item, _row(item, row, answers, features)
+
+    def reject(self, item: Prepared) -> Row:
+        """Nothing but where the record came from and why there is no answer."""
+        return {**_origin(item), "label": None}
+
+    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
+        """Write the shard's file of every answer and trunk of the engine."""
+        for network, trunks in self.engine.trunks.items():
+            about = {"fingerprint": self.engine.fingerprints[network]}
+            for trunk in trunks:
+                own = [{**row, "features": row.get(trunk)} for row in rows]
+                content = parquet_bytes(own, FEATURES_SCHEMA, about)
+                write_once(self.table, features_path(trunk, shard), content)
+            own = [{**row, **row.get(network, _NOTHING)} for row in rows]
+            content = parquet_bytes(own, ANSWERS_SCHEMA, about)
+            write_once(self.table, answers_path(network, shard), content)
+        return {"shard": shard, "records": len(rows)}
+
+    def _label_error(self, item: Prepared) -> str | None:
+        classes = len(self.engine.class_names)
+        if item.label is not None and item.label >= classes:
+            return f"label {item.label} is out of range; the class list has {classes} names"
+        return item.label_error
+
+
+_NOTHING: Row = {"classes": None, "probabilities": None, "entropy": None}
+
+
+def _origin(item: Prepared) -> dict[str, Any]:
+    return {"key": item.key, "label": item.label, "status": item.status, "error": item.error}
+
+
+def _row(
+    item: Prepared,
+    row: int,
+    answers: Mapping[str, Answers],
+    features: Mapping[str, NDArray[np.float16]],
+) -> Row:
+    """The record's columns, with those of each answer and trunk under its name."""
+    found: dict[str, Any] = {**_origin(item), "status": OK}
+    for name, answer in answers.items():
+        if answer.finite[row]:
+            found[name] = {
+                "classes": answer.classes[row],
+                "probabilities": answer.probabilities[row],
+                "entropy": answer.entropy[row],
+            }
+        else:
+            error = f"{name} gave NaN or infinity"
+            found[name] = {**_NOTHING, "status": NONFINITE, "error": error}
+    return found | {name: pooled[row] for name, pooled in features.items()}
+
+
+@torch.inference_mode()
+def run_all(
+    engine: Engine, pixels: Mapping[str, list[NDArray[np.uint8]]], topk: int | None
+) -> tuple[dict[str, Answers], dict[str, NDArray[np.float16]]]:
+    """Every answer and every trunk's pooled features for one batch, given its input pixels."""
+    made = {name: engine.input_batch(name, images) for name, images in pixels.items()}
+    answers, features = {}, {}
+    trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}
+    for stage in engine.graph.stages:
+        if stage.answers:
+            answers[stage.name] = engine.answer(stage.name, made, topk)
+        elif stage.name not in made and stage.name != DECODE:
+            made[stage.name] = engine.run(stage.name, made)
+        if stage.name in trunks:
+            features[stage.name] = engine.features(made[stage.name])
+    return answers, features
+
+
+def load_engine(
+    networks: NetworksFile, only: Collection[str] | None, worker: WorkerOptions
+) -> Engine:
+    """Load networks as a worker does, with torch's threads set."""
+    if worker.threads:
+        torch.set_num_threads(worker.threads)
+    return Engine(networks, worker.device, only=only)
+
+
+def _make_step(
+    table: str, topk: int | None, engine: Engine, worker: WorkerOptions, _pool: Executor
+) -> ExtractStep:
+    return ExtractStep(engine, table, topk, worker.batch_size)
+
+
+@dataclass
+class Extract(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PCollection[Row]]):
+    """PCollection[Shard] -> PCollection[dict], the statistics of each shard written to `table`.
+
+    Only the networks named in `only` are run.
+    """
+
+    networks: NetworksFile
+    only: tuple[str, ...]
+    table: str
+    topk: int | None
+    worker: WorkerOptions
+
+    def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
+        """Spread the shards over workers, then extract each."""
+        load = partial(load_engine, self.networks, self.only)
+        step = partial(_make_step, self.table, self.topk)
+        done: beam.pvalue.PCollection[Row] = (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "Extract" >> beam.ParDo(ShardFn(load, step, self.worker))
+        )
+        return done

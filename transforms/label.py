@@ -1,0 +1,168 @@
+"""Labelling: route every image of a shard, and write its rows and statistics."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import torch
+
+from policy.bundle import Bundle
+from policy.errors import InputError
+from policy.rows import LABELS_SCHEMA, OK, parquet_bytes
+from transforms.commit import write_once
+from transforms.networks_file import NetworksFile
+from transforms.prepare import Prepared
+from transforms.route import NONFINITE, Routed, Router
+from transforms.shards import Shard
+from transforms.stages import Engine
+from transforms.work import Placed, Row, ShardFn, WorkerOptions
+
+
+class LabelStep:
+    """Routes images and turns what comes out of the router into label rows."""
+
+    def __init__(self, router: Router, output: str, fingerprint: str) -> None:
+        """Write below `output`; `fingerprint` stands for all that decides the labels."""
+        self.router = router
+        self.output = output
+        self.fingerprint = fingerprint
+        self.inputs = router.inputs
+        self.names = router.engine.class_names
+
+    def take(self, item: Prepared) -> Iterator[Placed]:
+        """Route one image; others may come out with it."""
+        yield from self._place(self.router.feed(item))
+
+    def flush(self) -> Iterator[Placed]:
+        """Route all that is waiting."""
+        yield from self._place(self.router.flush())
+
+    def reject(self, item: Prepared) -> Row:
+        """A row without a label."""
+        return {"key": item.key, "status": item.status, "error": item.error}
+
+    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
+        """Write the shard's rows, then its statistics, which mark it done."""
+        statistics = statistics_of(shard, rows)
+        about = {"fingerprint": self.fingerprint}
+        write_once(self.output, f"{shard}.parquet", parquet_bytes(rows, LABELS_SCHEMA, about))
+        content = json.dumps({**about, **statistics}, indent=2).encode()
+        write_once(self.output, f"{shard}.json", content)
+        return statistics
+
+    def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:
+        for group in groups:
+            yield from self._rows(group) if group.finite else self._nonfinite(group)
+
+    def _rows(self, group: Routed) -> Iterator[Placed]:
+        answers = group.answers
+        for row, item in enumerate(group.items):
+            best = int(answers.classes[row, 0])
+            yield (
+                item,
+                {
+                    "key": item.key,
+                    "label": best,
+                    "name": self.names[best],
+                    "classes": answers.classes[row],
+                    "probabilities": answers.probabilities[row],
+                    "answer": group.trail[-1],
+                    "trail": list(group.trail),
+                    "cost": group.cost,
+                    "status": OK,
+                },
+            )
+
+    def _nonfinite(self, group: Routed) -> Iterator[Placed]:
+        for item in group.items:
+            yield (
+                item,
+                {
+                    "key": item.key,
+                    "trail": list(group.trail),
+                    "cost": group.cost,
+                    "status": NONFINITE,
+                    "error": f"{group.trail[-1]} gave NaN or infinity",
+                },
+            )
+
+
+def statistics_of(shard: str, rows: list[Row]) -> dict[str, Any]:
+    """Counts of a shard's rows by status and by answer, and what they cost in total."""
+    return {
+        "shard": shard,
+        "records": len(rows),
+        "statuses": dict(Counter(row["status"] for row in rows)),
+        "exits": dict(Counter(row["answer"] for row in rows if row["status"] == OK)),
+        "got": dict(Counter(answer for row in rows for answer in row.get("trail", ()))),
+        "cost": sum(row.get("cost", 0.0) for row in rows),
+    }
+
+
+def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOptions) -> Engine:
+    """Load the networks a policy was fitted for, and no others."""
+    if worker.threads:
+        torch.set_num_threads(worker.threads)
+    return Engine(networks, worker.device, bundle.heads, only=tuple(bundle.fingerprints))
+
+
+def check_fits(bundle: Bundle, engine: Engine) -> None:
+    """Raise InputError unless the policy was fitted for exactly these networks."""
+    for name, wanted in bundle.fingerprints.items():
+        found = engine.fingerprints[name]
+        if found != wanted:
+            raise InputError(
+                f"the policy was fitted for network {name!r} with fingerprint {wanted}; the "
+                f"networks file gives {found} (weights, input, classes, exits or factory differ). "
+                "Use the networks file it was fitted with, or extract and fit again."
+            )
+    policy = bundle.policy
+    for stage in policy.graph.needed(policy.reachable(policy.start)):
+        ours = engine.graph.stage.get(stage.name)
+        if ours is None or ours.needs != stage.needs:
+            raise InputError(
+                f"the policy runs stage {stage.name!r} on {stage.needs}, which these networks do "
+                "not have; extract and fit again"
+            )
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Where labels go, with how many classes, and what stands for all that decides them."""
+
+    output: str
+    topk: int
+    fingerprint: str
+
+
+def _make_step(
+    bundle: Bundle, options: LabelOptions, engine: Engine, worker: WorkerOptions, pool: Executor
+) -> LabelStep:
+    router = Router(bundle.policy, engine, worker.batch_size, options.topk, pool)
+    return LabelStep(router, options.output, options.fingerprint)
+
+
+@dataclass
+class Label(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PCollection[Row]]):
+    """PCollection[Shard] -> PCollection[dict], the statistics of each shard labelled."""
+
+    networks: NetworksFile
+    bundle: Bundle
+    options: LabelOptions
+    worker: WorkerOptions
+
+    def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
+        """Spread the shards over workers, then label each."""
+        load = partial(load_for_policy, self.networks, self.bundle)
+        step = partial(_make_step, self.bundle, self.options)
+        done: beam.pvalue.PCollection[Row] = (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "Label" >> beam.ParDo(ShardFn(load, step, self.worker))
+        )
+        return done

@@ -1,0 +1,120 @@
+"""Shards of images: which match, how many records they hold, and the records themselves.
+
+A format is a module with `EXTENSIONS`, `count` and `read`; adding one means adding it to _FORMATS.
+Paths go through Beam's filesystems, so gs:// and every other filesystem Beam knows work alike.
+"""
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from policy.errors import InputError
+from transforms.shards import parquet, tar
+from transforms.shards.record import Record
+
+__all__ = ["Record", "Shard", "count_records", "match_shards", "read_records"]
+
+_FORMATS = {extension: module for module in (tar, parquet) for extension in module.EXTENSIONS}
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of records. `name` is unique in a run and names the shard's outputs and keys."""
+
+    name: str
+    path: str
+
+
+def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
+    """Find shards by path, glob or list file (.txt, one path or glob a line), sorted by path.
+
+    A shard's name is its path below the part of the pattern that has no wildcard, without the
+    extension. Raises InputError if a pattern matches nothing, a format is unknown, or two shards
+    would have the same name.
+    """
+    found: dict[str, Shard] = {}
+    for pattern in _expand_lists(patterns):
+        for path in _match(pattern):
+            shard = Shard(_name(path, pattern), path)
+            other = found.setdefault(shard.name, shard)
+            if other.path != path:
+                raise InputError(
+                    f"shards {other.path} and {path} would both be named {shard.name!r}; give one "
+                    "glob above both folders (so that the folder becomes part of the name), or "
+                    "rename one"
+                )
+    if not found:
+        raise InputError("no shards given; wanted paths, globs or list files in --input")
+    return tuple(sorted(found.values(), key=lambda shard: shard.path))
+
+
+def count_records(shard: Shard) -> int:
+    """The records of a shard, without reading its images."""
+    with _open(shard.path) as file:
+        return int(_format(shard.path).count(file))
+
+
+def read_records(shard: Shard) -> Iterator[Record]:
+    """The records of a shard in order, keys made unique across shards as <shard>/<member>.
+
+    A member key seen again in the shard gives a record rejected as "duplicate". What cannot be read
+    of a damaged container gives one last record rejected as "container".
+    """
+    seen: set[str] = set()
+    with _open(shard.path) as file:
+        for record in _format(shard.path).read(file):
+            named = replace(record, key=f"{shard.name}/{record.key}")
+            if named.key in seen:
+                named = named.rejected("duplicate", "this key came before in the same shard")
+            seen.add(named.key)
+            yield named
+
+
+def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
+        if pattern.endswith(".txt"):
+            for path in _match(pattern):
+                with _open(path) as file:
+                    lines = file.read().decode().splitlines()
+                yield from (line.strip() for line in lines if line.strip())
+        else:
+            yield pattern
+
+
+def _match(pattern: str) -> list[str]:
+    try:
+        (result,) = FileSystems.match([pattern])
+    except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
+        raise InputError(f"--input {pattern}: cannot be listed: {error}") from error
+    paths = sorted(metadata.path for metadata in result.metadata_list)
+    if not paths:
+        raise InputError(f"--input {pattern}: matches no file; check the path and the quotes")
+    return paths
+
+
+def _name(path: str, pattern: str) -> str:
+    fixed = pattern
+    for wildcard in _WILDCARDS:
+        fixed = fixed.split(wildcard, 1)[0]
+    folder = posixpath.dirname(fixed)
+    return posixpath.splitext(path.removeprefix(folder).lstrip("/"))[0]
+
+
+def _format(path: str) -> ModuleType:
+    extension = posixpath.splitext(path)[1].lower()
+    if extension not in _FORMATS:
+        raise InputError(
+            f"{path}: unknown shard format {extension!r}; known are {', '.join(_FORMATS)}"
+        )
+    return _FORMATS[extension]
+
+
+def _open(path: str) -> BinaryIO:
+    file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return file

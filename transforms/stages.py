@@ -1,0 +1,167 @@
+"""Every stage of some networks, ready to run on one device."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from policy.answers import Answers, answers_from_logits
+from policy.errors import InputError
+from policy.graph import IMAGE, Stage, StageGraph
+from policy.heads import Head
+from transforms.cut import INPUT, Piece, check_pieces, cut
+from transforms.images import InputSpec
+from transforms.networks import Network, class_names, load_network
+from transforms.networks_file import NetworksFile
+
+DECODE = "decode"
+"""The stage that every image goes through first: from encoded bytes to pixels."""
+
+
+class Engine:
+    """Networks cut into stages.
+
+    `graph` prices them in GMAC per image, exactly; decoding and resizing cost none. `inputs` maps
+    each input stage to what it makes of a decoded image; `trunks` maps each network to the stages
+    whose pooled output its exits look at; `fingerprints` are by network.
+    """
+
+    def __init__(
+        self,
+        networks: NetworksFile,
+        device: str,
+        heads: Mapping[str, Head] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
+        """Load networks (`only` these, by name) and heads, by exit stage."""
+        self.device = usable_device(device)
+        self.class_names = class_names(networks)
+        self.heads = dict(heads or {})
+        self.inputs: dict[str, InputSpec] = {}
+        self.trunks: dict[str, tuple[str, ...]] = {}
+        self.fingerprints: dict[str, str] = {}
+        self._normalisers: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._modules: dict[str, nn.Module] = {}
+        self._stages = [Stage(DECODE, 0.0, (IMAGE,))]
+        for spec in networks.network:
+            if only is None or spec.name in only:
+                self._add(load_network(spec, networks, self.class_names))
+        missing = sorted(set(only or ()) - self.fingerprints.keys())
+        if missing:
+            raise InputError(
+                f"network {missing[0]!r} is wanted; the networks file has "
+                f"{', '.join(network.name for network in networks.network)}"
+            )
+        self.graph = StageGraph(tuple(self._stages), "gmac")
+        unknown = [name for name in self.heads if name not in self.graph.answers]
+        if unknown:
+            raise InputError(f"no network has the exit {unknown[0]!r} that a head was fitted for")
+
+    def _add(self, network: Network) -> None:
+        """Cut one network and add its stages to the graph."""
+        name = network.spec.name
+        pieces = cut(network.module, network.spec.exits)
+        macs = _gmacs(network.module, pieces, network.input)
+        with torch.inference_mode():
+            sample = torch.rand((3, 3, *network.input.size), generator=torch.manual_seed(0))
+            self._check_classes(network, sample[:1])
+            check_pieces(network.module, pieces, sample)
+        of_piece = {INPUT: self._input_stage(network.input)}
+        for piece, gmac in zip(pieces, macs, strict=True):
+            stage = f"{name}.{piece.name}" if piece.name else name
+            needs = tuple(of_piece[need] for need in piece.needs)
+            of_piece[piece.name] = stage
+            self._stages.append(Stage(stage, gmac, needs, answers=not piece.name))
+            self._modules[stage] = piece.to(self.device).to(memory_format=torch.channels_last)
+            head = self.heads.get(f"{stage}.exit")
+            if head is not None:
+                size = head.weight.size / 1e9
+                self._stages.append(Stage(f"{stage}.exit", size, (stage,), answers=True))
+        self.trunks[name] = tuple(of_piece[module] for module in network.spec.exits)
+        self.fingerprints[name] = network.fingerprint
+
+    def _check_classes(self, network: Network, sample: torch.Tensor) -> None:
+        found, wanted = tuple(network.module(sample).shape), (1, len(self.class_names))
+        if found != wanted:
+            raise InputError(
+                f"network {network.spec.name!r} gives {found} for one image; the class list has "
+                f"{wanted[1]} names, so {wanted} was wanted"
+            )
+
+    def _input_stage(self, spec: InputSpec) -> str:
+        """The stage that makes this input; networks that want the same share it."""
+        digest = hashlib.sha256(repr(spec).encode()).hexdigest()[:4]
+        stage = f"input.{spec.size[0]}x{spec.size[1]}.{digest}"
+        if stage not in self.inputs:
+            self._stages.append(Stage(stage, 0.0, (DECODE,)))
+            self.inputs[stage] = spec
+            mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (spec.mean, spec.std))
+            self._normalisers[stage] = (mean.to(self.device), std.to(self.device))
+        return stage
+
+    def input_batch(self, stage: str, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Normalised [n, 3, height, width] (channels last) of images [height, width, 3]."""
+        mean, std = self._normalisers[stage]
+        batch = torch.from_numpy(np.stack(pixels)).to(self.device)
+        return (batch.permute(0, 3, 1, 2) - mean) / std
+
+    def run(self, stage: str, made: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Run one stage on the tensors that earlier stages made."""
+        tensors = (made[need] for need in self.graph.stage[stage].needs)
+        result: torch.Tensor = self._modules[stage](*tensors)
+        return result
+
+    def answer(self, stage: str, made: Mapping[str, torch.Tensor], k: int | None) -> Answers:
+        """Run one answering stage: the k best classes (None: all) and the entropy."""
+        if stage in self.heads:
+            (trunk,) = self.graph.stage[stage].needs
+            return self.heads[stage].answers(self.features(made[trunk]), k)
+        return answers_from_logits(self.run(stage, made).float().cpu().numpy(), k)
+
+    @staticmethod
+    def features(tensor: torch.Tensor) -> NDArray[np.float16]:
+        """Pooled [n, features] in float16, as tables hold them.
+
+        The mean over positions of [n, channels, height, width] or [n, tokens, channels].
+        """
+        if tensor.dim() == 4:  # noqa: PLR2004 - the two layouts of the docstring
+            tensor = tensor.mean(dim=(2, 3))
+        elif tensor.dim() == 3:  # noqa: PLR2004
+            tensor = tensor.mean(dim=1)
+        pooled: NDArray[np.float16] = tensor.flatten(1).half().cpu().numpy()
+        return pooled
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of this name; raises InputError if torch cannot use it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: not a device; wanted cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs "
+            "here. Run where there is one, check the driver with nvidia-smi, or use --device cpu."
+        )
+    return device
+
+
+def _gmacs(network: nn.Module, pieces: Sequence[Piece], spec: InputSpec) -> list[float]:
+    """Multiply-accumulates of each piece in 1e9 per image, counted on the meta device."""
+    weights = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
+    made = {INPUT: torch.empty((1, 3, *spec.size), device="meta")}
+    counts = []
+    for piece in pieces:
+        own = {
+            f"module.{name}": weights[name]
+            for name, _ in (*piece.module.named_parameters(), *piece.module.named_buffers())
+        }
+        with FlopCounterMode(display=False) as counter:
+            tensors = tuple(made[need] for need in piece.needs)
+            made[piece.name] = torch.func.functional_call(piece, own, tensors)
+        counts.append(counter.get_total_flops() / 2 / 1e9)
+    return counts

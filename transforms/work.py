@@ -1,0 +1,139 @@
+"""What every worker does with a shard: read, decode ahead, hand to a step, write whole shards.
+
+Elements of a pipeline are shards, by path; pixels never cross a shuffle. `ShardFn` is the one DoFn.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
+
+from policy.rows import OK
+from transforms.collect import Collector
+from transforms.images import InputSpec
+from transforms.prepare import DecodeAhead, Prepared
+from transforms.shards import Shard, read_records
+
+Row = Mapping[str, Any]
+Placed = tuple[Prepared, Row]
+"""A record and what became of it."""
+
+
+class Step(Protocol):
+    """What is done with the prepared records of shards; batches may cross shards."""
+
+    @property
+    def inputs(self) -> Mapping[str, InputSpec]:
+        """The inputs to prepare for every image."""
+
+    def take(self, item: Prepared) -> Iterable[Placed]:
+        """Take in a decoded record; give back those that are finished with it."""
+
+    def flush(self) -> Iterable[Placed]:
+        """Finish all that is waiting."""
+
+    def reject(self, item: Prepared) -> Row:
+        """The row of a record that could not be decoded."""
+
+    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
+        """Write a whole shard, rows in record order; give back its statistics."""
+
+
+class ShardLoop:
+    """Runs one step over the shards of a bundle; needs no Beam."""
+
+    def __init__(self, step: Step, pool: Executor, depth: int) -> None:
+        """Hand records to `step`, prepared on `pool` at most `depth` ahead."""
+        self.step = step
+        self.ahead = DecodeAhead(step.inputs, pool, depth)
+        self.rows: Collector[Row] = Collector()
+
+    def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
+        """Read one shard; yield the statistics of every shard that became whole."""
+        records = 0
+        for records, record in enumerate(read_records(shard), start=1):
+            for item in self.ahead.submit(shard.name, records - 1, record):
+                self._take(item)
+                yield from self._write()
+        self.rows.end(shard.name, records)
+        yield from self._write()
+
+    def finish(self) -> Iterator[dict[str, Any]]:
+        """Finish all shards read so far."""
+        for item in self.ahead.drain():
+            self._take(item)
+        self._place(self.step.flush())
+        yield from self._write()
+        self.rows.check_empty()
+
+    def _take(self, item: Prepared) -> None:
+        if item.status == OK:
+            self._place(self.step.take(item))
+        else:
+            self._place([(item, self.step.reject(item))])
+
+    def _place(self, placed: Iterable[Placed]) -> None:
+        for item, row in placed:
+            self.rows.add(item.shard, item.row, row)
+
+    def _write(self) -> Iterator[dict[str, Any]]:
+        for shard, rows in self.rows.whole():
+            yield self.step.write(shard, rows)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker uses its machine.
+
+    batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
+    own on a CPU, 0 for its default. device: cpu, cuda or cuda:N.
+    """
+
+    batch_size: int
+    decode_threads: int
+    threads: int
+    device: str
+
+
+class ShardFn(beam.DoFn):
+    """Shard -> statistics of each shard written (dict of numbers and strings)."""
+
+    def __init__(
+        self,
+        load: Callable[[WorkerOptions], Any],
+        make_step: Callable[[Any, WorkerOptions, Executor], Step],
+        worker: WorkerOptions,
+    ) -> None:
+        """`load` makes what all threads of a process share; `make_step` uses it for a bundle."""
+        self.load = load
+        self.make_step = make_step
+        self.worker = worker
+        self.shared = Shared()
+
+    def setup(self) -> None:
+        """Load networks once a process, and start this instance's decoding threads."""
+        self.loaded = self.shared.acquire(lambda: self.load(self.worker))
+        self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
+
+    def start_bundle(self) -> None:
+        """Start with empty queues."""
+        step = self.make_step(self.loaded, self.worker, self.pool)
+        self.loop = ShardLoop(step, self.pool, depth=2 * self.worker.batch_size)
+
+    def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
+        """Read a shard."""
+        yield from self.loop.process(shard)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Finish what waits in queues and write the shards that are left."""
+        for statistics in self.loop.finish():
+            yield WindowedValue(statistics, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        """Stop the threads."""
+        self.pool.shutdown(cancel_futures=True)
