@@ -18,7 +18,7 @@ from policy.errors import InputError
 from policy.rows import OK
 from policy.schema import parse_json
 from transforms.commit import existing, write_once
-from transforms.label import Label, check_fits, load_for_policy
+from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_bytes, read_networks
 from transforms.shards import Shard, count_records, match_shards
 
