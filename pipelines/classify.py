@@ -49,7 +49,8 @@ class ClassifyReceipt:
 
     `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
     `cost` is the mean per labelled image in `unit`; `speedup` compares it with `full_cost`.
-    `seconds` and `images_per_second` are of this run and its `newly_labelled` records alone.
+    `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
+    `images_per_second` is the rate from the first shard's start to the last one's end.
     """
 
     output: str
@@ -80,8 +81,8 @@ class ClassifyReceipt:
                 f"than always the full network ({self.full_cost:.4g})"
             ),
             (
-                f"  this run  {self.newly_labelled} records in {self.seconds:.1f} s, "
-                f"{self.images_per_second:.1f} images/s"
+                f"  this run  {self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
+                f"{self.images_per_second:.1f} images/s while labelling"
             ),
         ]
         if self.promise:
@@ -162,7 +163,10 @@ def _receipt(
     labelled = statuses[OK]
     cost = sum(shard["cost"] for shard in statistics) / labelled if labelled else 0.0
     full = graph.cost((graph.full,))
-    new = sum(shard["records"] for shard in statistics if shard["shard"] not in done)
+    new = [shard for shard in statistics if shard["shard"] not in done]
+    newly_labelled = sum(shard["records"] for shard in new)
+    begun = min((shard["started"] for shard in new), default=0.0)
+    busy = max((shard["finished"] for shard in new), default=0.0) - begun
     return ClassifyReceipt(
         output=output,
         shards=len(statistics),
@@ -173,8 +177,8 @@ def _receipt(
         cost=cost,
         full_cost=full,
         speedup=full / cost if cost else 1.0,
-        newly_labelled=new,
+        newly_labelled=newly_labelled,
         seconds=seconds,
-        images_per_second=new / seconds if seconds else 0.0,
+        images_per_second=newly_labelled / busy if busy else 0.0,
         promise=bundle.evidence,
     )

@@ -6,15 +6,6 @@ from policy.errors import InputError
 from policy.evaluate import Point
 
 
-def frontier(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in both cost and regret, from safe and dear to bold."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.cost, point.regret)):
-        if not kept or point.regret < kept[-1].regret:
-            kept.append(point)
-    return kept[::-1]
-
-
 def within_loss(points: Sequence[Point], max_loss: float) -> Point:
     """The cheapest point that loses at most `max_loss`; the full network is always among them."""
     allowed = [point for point in points if point.regret <= max_loss]

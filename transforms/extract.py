@@ -1,5 +1,6 @@
 """Extraction: every answer and every exit's pooled features for every image, as table files."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class ExtractStep:
         """Nothing but where the record came from and why there is no answer."""
         return {**_origin(item), "label": None}
 
-    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
+    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
         """Write the shard's file of every answer and trunk of the engine."""
         for network, trunks in self.engine.trunks.items():
             about = {"fingerprint": self.engine.fingerprints[network]}
@@ -69,7 +70,7 @@ class ExtractStep:
             own = [{**row, **row.get(network, _NOTHING)} for row in rows]
             content = parquet_bytes(own, ANSWERS_SCHEMA, about)
             write_once(self.table, answers_path(network, shard), content)
-        return {"shard": shard, "records": len(rows)}
+        return {"shard": shard, "records": len(rows), "started": started, "finished": time.time()}
 
     def _label_error(self, item: Prepared) -> str | None:
         classes = len(self.engine.class_names)

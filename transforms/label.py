@@ -1,6 +1,7 @@
 """Labelling: route every image of a shard, and write its rows and statistics."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
@@ -46,13 +47,13 @@ class LabelStep:
         """A row without a label."""
         return {"key": item.key, "status": item.status, "error": item.error}
 
-    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
+    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
         """Write the shard's rows, then its statistics, which mark it done."""
-        statistics = statistics_of(shard, rows)
         about = {"fingerprint": self.fingerprint}
         write_once(self.output, f"{shard}.parquet", parquet_bytes(rows, LABELS_SCHEMA, about))
-        content = json.dumps({**about, **statistics}, indent=2).encode()
-        write_once(self.output, f"{shard}.json", content)
+        times = {"started": started, "finished": time.time()}
+        statistics = about | statistics_of(shard, rows) | times
+        write_once(self.output, f"{shard}.json", json.dumps(statistics, indent=2).encode())
         return statistics
 
     def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:

@@ -3,6 +3,7 @@
 Elements of a pipeline are shards, by path; pixels never cross a shuffle. `ShardFn` is the one DoFn.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class Step(Protocol):
     def reject(self, item: Prepared) -> Row:
         """The row of a record that could not be decoded."""
 
-    def write(self, shard: str, rows: list[Row]) -> dict[str, Any]:
-        """Write a whole shard, rows in record order; give back its statistics."""
+    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
+        """Write a whole shard, begun at this time, rows in record order; return its statistics."""
 
 
 class ShardLoop:
@@ -52,9 +53,11 @@ class ShardLoop:
         self.step = step
         self.ahead = DecodeAhead(step.inputs, pool, depth)
         self.rows: Collector[Row] = Collector()
+        self._started: dict[str, float] = {}
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read one shard; yield the statistics of every shard that became whole."""
+        self._started[shard.name] = time.time()
         records = 0
         for records, record in enumerate(read_records(shard), start=1):
             for item in self.ahead.submit(shard.name, records - 1, record):
@@ -83,7 +86,7 @@ class ShardLoop:
 
     def _write(self) -> Iterator[dict[str, Any]]:
         for shard, rows in self.rows.whole():
-            yield self.step.write(shard, rows)
+            yield self.step.write(shard, rows, self._started.pop(shard))
 
 
 @dataclass(frozen=True)

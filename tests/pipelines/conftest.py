@@ -1,0 +1,156 @@
+"""Three small shards, two tiny networks, their table and a policy, made once for all commands."""
+
+import io
+import shutil
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import tiny_networks
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from launch.runners import local
+from pipelines import classify, evaluate, extract, fit
+from policy.rows import OK
+
+CLASSES = 6
+NETWORKS = {"small": (4, 16), "big": (8, 24)}  # channels, side of the input
+
+_NETWORK = """
+[[network]]
+name    = "{name}"
+model   = "tiny_networks:branchy"
+kwargs  = {{ classes = 6, width = {width} }}
+weights = "{name}.safetensors"
+input   = {{ resize = [{side}, {side}], mean = [0.5, 0.5, 0.5], std = [0.2, 0.2, 0.2] }}
+exits   = {exits}
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything lies, and the commands with options that suit it."""
+
+    folder: Path
+    networks: str
+    input: str
+    table: str
+    policy: str
+
+    def at(self, folder: Path) -> "World":
+        """A copy of everything but the shards and networks, free to be changed."""
+        for name in ("table", "policy"):
+            if Path(getattr(self, name)).exists():
+                shutil.copytree(getattr(self, name), folder / name)
+        return replace(self, table=str(folder / "table"), policy=str(folder / "policy"))
+
+    def extract(self, **changes: Any) -> extract.ExtractReceipt:
+        options = {
+            "networks": self.networks,
+            "input": (self.input,),
+            "output": self.table,
+            "batch_size": 16,
+            "threads": 1,
+        }
+        return extract.run(extract.ExtractOptions(**(options | changes)), local(1))
+
+    def fit(self, **changes: Any) -> fit.FitReceipt:
+        options = {"table": self.table, "policy": self.policy}
+        if changes.keys().isdisjoint({"max_loss", "budget"}):
+            options["max_loss"] = 0.05
+        return fit.run(fit.FitOptions(**(options | changes)))
+
+    def classify(self, output: Path | str, **changes: Any) -> classify.ClassifyReceipt:
+        options = {
+            "networks": self.networks,
+            "policy": self.policy,
+            "input": (self.input,),
+            "output": str(output),
+            "batch_size": 16,
+            "threads": 1,
+        }
+        return classify.run(classify.ClassifyOptions(**(options | changes)), local(1))
+
+    def evaluate(self, **changes: Any) -> evaluate.EvaluateReceipt:
+        options = {"table": self.table, "policy": self.policy}
+        return evaluate.run(evaluate.EvaluateOptions(**(options | changes)))
+
+    def networks_file(self, folder: Path, names: Sequence[str] = (), seed: int = 0) -> str:
+        """A networks file with these of the networks; another seed gives them other weights."""
+        return write_networks(folder, names or tuple(NETWORKS), seed)
+
+
+def write_networks(folder: Path, names: Sequence[str], seed: int) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "classes.txt").write_text("ant\nbee\ncat\ndog\nelk\nfox\n")
+    text = f'classes = "classes.txt"\nimport_path = ["{tiny.FOLDER}"]\n'
+    for name in names:
+        width, side = NETWORKS[name]
+        torch.manual_seed(seed)
+        network = tiny_networks.branchy(CLASSES, width)
+        for parameter in network.parameters():
+            parameter.data.mul_(2)  # far from uniform, so that confidences differ
+        save_file(network.state_dict(), folder / f"{name}.safetensors")
+        exits = '["block1"]' if name == "small" else "[]"
+        text += _NETWORK.format(name=name, width=width, side=side, exits=exits)
+    (folder / "networks.toml").write_text(text)
+    return str(folder / "networks.toml")
+
+
+def members(images: Sequence[bytes], labels: Sequence[int | None]) -> list[tuple[str, bytes]]:
+    """WebDataset members 0000, 0001, ...; an image whose label is None has none."""
+    found = []
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if label is not None:
+            found.append((f"{number:04d}.cls", str(label).encode()))
+        found.append((f"{number:04d}.png", image))
+    return found
+
+
+def tinted(rng: np.random.Generator) -> bytes:
+    """A noisy image of one random colour, so that networks tell images apart."""
+    pixels = rng.integers(0, 256, (1, 1, 3)) * rng.uniform(0.6, 1, (20, 24, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def label_shards(folder: Path, table: str, rng: np.random.Generator) -> None:
+    """Label the images of s0, s1 and s2 as the big network does, but for one in ten."""
+    for shard in ("s0", "s1", "s2"):
+        rows = pq.read_table(f"{table}/answers/big/{shard}.parquet").to_pylist()
+        labels = [row["classes"][0] if row["status"] == OK else 0 for row in rows]
+        noisy = [int(rng.integers(CLASSES)) if rng.random() < 0.1 else y for y in labels]
+        with tarfile.open(folder / f"{shard}.tar") as archive:
+            images = [archive.extractfile(member).read() for member in archive]
+        tiny.write_tar(folder / f"{shard}.tar", members(images, noisy))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Shards s0, s1, s2 of 42 images, one of s1 broken; a table and a policy. Not to be changed."""
+    folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(0)
+    made = World(
+        folder,
+        write_networks(folder, tuple(NETWORKS), 0),
+        str(folder / "*.tar"),
+        str(folder / "table"),
+        str(folder / "policy"),
+    )
+    for shard in ("s0", "s1", "s2"):
+        images = [tinted(rng) for _ in range(42)]
+        images[7] = b"no image" if shard == "s1" else images[7]
+        tiny.write_tar(folder / f"{shard}.tar", members(images, [None] * 42))
+    made.extract(output=str(folder / "unlabelled"))
+    label_shards(folder, str(folder / "unlabelled"), rng)
+    made.extract()
+    made.fit()
+    return made

@@ -1,0 +1,40 @@
+import os
+
+import pytest
+
+from pipelines.options import MachineOptions
+from policy.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["batch_size", "decode_threads", "workers"])
+@pytest.mark.parametrize("number", [0, -3])
+def test_a_size_below_one_is_refused_by_the_name_of_its_flag(name: str, number: int) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(InputError, match=f"--{flag} {number}: wanted at least 1"):
+        MachineOptions(**{name: number})
+
+
+def test_negative_threads_are_refused() -> None:
+    with pytest.raises(InputError, match="--threads -1"):
+        MachineOptions(threads=-1)
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 1, 8), (8, 3, 2), (2, 5, 1)])
+def test_workers_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert MachineOptions(workers=workers).worker.threads == threads
+
+
+def test_one_core_is_assumed_where_the_machine_does_not_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert MachineOptions().worker.threads == 1
+
+
+def test_a_worker_gets_what_was_asked_for() -> None:
+    worker = MachineOptions(batch_size=3, decode_threads=5, threads=7, device="cuda:1").worker
+    assert (worker.batch_size, worker.decode_threads) == (3, 5)
+    assert (worker.threads, worker.device) == (7, "cuda:1")

@@ -1,0 +1,246 @@
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from torchvision.transforms import v2
+
+from policy.errors import InputError
+from transforms import images
+from transforms.images import BadImage, InputSpec, decode, fit
+
+GREY = (0.5, 0.5, 0.5)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def spec(
+    resize: int | tuple[int, int], crop: int | None = None, how: str = "bilinear"
+) -> InputSpec:
+    return InputSpec(resize=resize, crop=crop, mean=GREY, std=GREY, interpolation=how)
+
+
+def noise(seed: int, width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
+def test_every_format_becomes_rgb_of_the_same_size(kind: str) -> None:
+    image = decode(encoded(noise(0, 20, 10), kind))
+    assert (image.mode, image.size) == ("RGB", (20, 10))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_lossless_formats_keep_every_pixel(kind: str) -> None:
+    original = noise(0, 20, 10)
+    assert np.array_equal(decode(encoded(original, kind)), original)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "PCX"])
+def test_other_formats_are_refused(kind: str) -> None:
+    with pytest.raises(BadImage, match=r"not an image of a known format \(JPEG, PNG") as caught:
+        decode(encoded(noise(0, 16, 16), kind))
+    assert caught.value.status == "decode"
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 100, (100, 100, 100)),
+        ("LA", (100, 0), (100, 100, 100)),
+        ("RGBA", (1, 2, 3, 0), (1, 2, 3)),
+        ("I;16", 0xFFFF, (255, 255, 255)),
+        ("I;16", 100 * 257, (100, 100, 100)),
+        ("I;16", 256, (0, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb(mode: str, colour: int | tuple[int, ...], rgb: tuple[int]) -> None:
+    assert decode(encoded(Image.new(mode, (3, 2), colour))).getpixel((0, 0)) == rgb
+
+
+def test_cmyk_becomes_rgb() -> None:
+    image = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"))
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(("value", "grey"), [(-5, 0), (0, 0), (65535, 255), (1 << 20, 255)])
+def test_32_bit_grey_is_clipped_to_16_bits_then_scaled(value: int, grey: int) -> None:
+    image = decode(encoded(Image.new("I", (2, 2), value), "TIFF"))
+    assert image.getpixel((0, 0)) == (grey, grey, grey)
+
+
+@pytest.mark.parametrize("transparency", [None, 0, b"\0\x80"])
+def test_a_palette_becomes_its_colours_and_transparency_is_dropped(
+    transparency: int | bytes | None,
+) -> None:
+    image = Image.new("P", (2, 2), 0)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    options = {} if transparency is None else {"transparency": transparency}
+    assert decode(encoded(image, **options)).getpixel((0, 0)) == (10, 20, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    upright = np.zeros((4, 6, 3), dtype=np.uint8)
+    upright[0, 0] = 255
+    upright[0, 5] = 128
+    # what a camera held this way stores (EXIF 2.3, tag 0x0112)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: np.rot90(upright)[:, ::-1][::-1, ::-1].transpose(0, 1, 2)[::-1, ::-1][::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    assert np.array_equal(decode(content), upright)
+
+
+def test_an_animation_is_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(content).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_no_bytes_are_an_empty_image() -> None:
+    with pytest.raises(BadImage, match="the image has no bytes") as caught:
+        decode(b"")
+    assert caught.value.status == "empty"
+
+
+def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
+    header = bytearray(encoded(Image.new("1", (10, 10))))
+    header[16:24] = (20_000).to_bytes(4, "big") * 2
+    header[29:33] = __import__("zlib").crc32(header[12:29]).to_bytes(4, "big")
+    with pytest.raises(BadImage, match="20000 x 20000 pixels; at most 100000000") as caught:
+        decode(bytes(header[:60]))
+    assert caught.value.status == "too_large"
+
+
+def test_an_image_just_within_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 200)
+    assert decode(encoded(noise(0, 20, 10))).size == (20, 10)
+    with pytest.raises(BadImage, match="21 x 10 pixels; at most 200"):
+        decode(encoded(noise(0, 21, 10)))
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """Cut off, overwritten in places, or with its middle gone."""
+    broken = bytearray(content)
+    where = int(rng.integers(len(broken)))
+    match rng.integers(3):
+        case 0:
+            del broken[where:]
+        case 1:
+            for at in rng.integers(0, len(broken), size=5):
+                broken[at] = rng.integers(256)
+        case _:
+            del broken[where : where + 20]
+    return bytes(broken)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
+def test_damage_raises_nothing_but_bad_image(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    content = encoded(noise(0, 24, 20), kind, exif=exif)
+    refused = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what it can repair
+        for _ in range(300):
+            try:
+                assert decode(damaged(content, rng)).mode == "RGB"
+            except BadImage as error:  # noqa: PERF203
+                refused += error.status in {"decode", "empty", "too_large"}
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"]
+)
+def test_random_bytes_are_refused(start: bytes) -> None:
+    rng = np.random.default_rng(1)
+    for size in (1, 10, 100, 3000):
+        with pytest.raises(BadImage, match=".+"):
+            decode(start + rng.bytes(size))
+
+
+def test_a_truncated_image_is_refused_not_filled_with_grey() -> None:
+    content = encoded(noise(0, 100, 100), "JPEG")
+    with pytest.raises(BadImage, match="OSError: .*truncated"):
+        decode(content[: len(content) // 2])
+
+
+SIZES = [(20, 24), (24, 20), (28, 28), (29, 28), (300, 28), (45, 5), (7, 90), (1, 1), (640, 427)]
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_fit_equals_torchvision_resize_and_centre_crop(size: tuple[int, int], how: str) -> None:
+    image = noise(0, *size)
+    modes = v2.InterpolationMode
+    for resize, crop in ((28, 24), (28, 27), (28, 28), (33, 20)):
+        wanted = v2.CenterCrop(crop)(v2.Resize(resize, modes(how))(image))
+        assert np.array_equal(fit(image, spec(resize, crop, how)), wanted), (resize, crop)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_fit_to_an_exact_size_equals_torchvision(size: tuple[int, int]) -> None:
+    image = noise(0, *size)
+    pixels = fit(image, spec((12, 30)))
+    assert pixels.shape == (12, 30, 3)
+    assert np.array_equal(pixels, v2.Resize((12, 30))(image))
+    cropped = fit(image, spec((32, 30), 20))
+    assert np.array_equal(cropped, v2.CenterCrop(20)(v2.Resize((32, 30))(image)))
+
+
+def test_an_image_that_fits_already_is_not_resampled() -> None:
+    image = noise(0, 40, 28)
+    assert np.array_equal(fit(image, spec(28, 28)), np.asarray(image)[:, 6:34])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size"),
+    [(spec(28, 24), (24, 24)), (spec((12, 30)), (12, 30)), (spec((9, 9), 5), (5, 5))],
+)
+def test_the_size_of_an_input_is_that_of_what_is_made(
+    wanted: InputSpec, size: tuple[int, int]
+) -> None:
+    assert wanted.size == size
+    assert fit(decode(tiny.image_bytes(np.random.default_rng(0))), wanted).shape == (*size, 3)
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop", "std", "message"),
+    [
+        (0, 1, GREY, "resize, crop and std must be positive"),
+        ((5, 0), None, GREY, "must be positive"),
+        (5, 0, GREY, "must be positive"),
+        (5, -1, GREY, "must be positive"),
+        (5, 5, (0.5, 0.0, 0.5), "must be positive"),
+        (5, None, GREY, r"batches need crop = SIDE too; or give an exact size, resize = \[5, 5\]"),
+        (5, 6, GREY, "crop = 6 is larger than resize = 5"),
+        ((9, 5), 6, GREY, r"crop = 6 is larger than resize = \(9, 5\)"),
+    ],
+)
+def test_inputs_of_no_or_unknown_size_are_refused(
+    resize: int | tuple[int, int], crop: int | None, std: Sequence[float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        InputSpec(resize=resize, crop=crop, mean=GREY, std=tuple(std))

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from policy.errors import InputError
+from transforms.shards import Shard, count_records, match_shards, read_records
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        tiny.write_tar(folder / name, [])
+
+
+def names(*patterns: object) -> list[str]:
+    return [shard.name for shard in match_shards(map(str, patterns))]
+
+
+def test_shards_are_found_by_path_and_by_glob_sorted_by_path(tmp_path: Path) -> None:
+    touch(tmp_path, "b.tar", "a.tar", "c.TAR")
+    assert match_shards([f"{tmp_path}/*.tar", f"{tmp_path}/c.TAR"]) == tuple(
+        Shard(name, f"{tmp_path}/{file}")
+        for name, file in (("a", "a.tar"), ("b", "b.tar"), ("c", "c.TAR"))
+    )
+
+
+def test_a_name_is_the_path_below_what_has_no_wildcard(tmp_path: Path) -> None:
+    touch(tmp_path, "day1/a.tar", "day2/a.tar", "day2/b.x.tar")
+    assert names(f"{tmp_path}/day*/*.tar") == ["day1/a", "day2/a", "day2/b.x"]
+    assert names(f"{tmp_path}/day2/?.tar") == ["a"]
+    assert names(f"{tmp_path}/day[1]/a.tar") == ["day1/a"]
+
+
+def test_relative_patterns_are_taken_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "in/a.tar")
+    monkeypatch.chdir(tmp_path)
+    assert names("in/*.tar") == names("in/a.tar") == names("./in/a.tar") == ["a"]
+
+
+def test_a_list_file_names_paths_and_globs(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tar", "sub/b.tar", "sub/c.tar")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.tar\n\n  {tmp_path}/sub/*.tar  \n")
+    assert names(tmp_path / "list.txt") == ["a", "b", "c"]
+
+
+def test_a_shard_given_twice_is_read_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tar")
+    assert names(f"{tmp_path}/a.tar", f"{tmp_path}/*.tar") == ["a"]
+
+
+def test_a_shard_that_two_globs_name_differently_is_read_once_or_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/a.tar")
+    try:
+        shards = match_shards([f"{tmp_path}/*/a.tar", f"{tmp_path}/sub/*.tar"])
+    except InputError as error:
+        assert "a.tar" in str(error)  # noqa: PT017 - refusing is as good as reading once
+    else:
+        assert len(shards) == 1
+
+
+@pytest.mark.parametrize(
+    "files", [("x/a.tar", "y/a.tar"), ("x/a.tar", "x/a.parquet")], ids=["folders", "formats"]
+)
+def test_two_shards_of_one_name_are_refused(tmp_path: Path, files: tuple[str, str]) -> None:
+    touch(tmp_path, *files)
+    with pytest.raises(InputError, match=r"would both be named 'a'; give one glob above both"):
+        names(*(tmp_path / file for file in files))
+
+
+def test_no_shards_are_refused() -> None:
+    with pytest.raises(InputError, match="no shards given; wanted paths, globs or list files"):
+        match_shards([])
+
+
+def test_an_empty_list_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(InputError, match="no shards given"):
+        names(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("pattern", ["*.tar", "a.tar", "list.txt"])
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(InputError, match="matches no file; check the path and the quotes"):
+        names(tmp_path / pattern)
+
+
+def test_an_unknown_filesystem_is_refused_with_what_beam_says() -> None:
+    with pytest.raises(InputError, match=r"--input nowhere://x/\*.tar: cannot be listed"):
+        match_shards(["nowhere://x/*.tar"])
+
+
+def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a.zip")
+    with pytest.raises(InputError, match=r"a.zip: unknown shard format '.zip'; known are .tar"):
+        match_shards([str(tmp_path / "a.zip")])
+
+
+@pytest.mark.parametrize("use", [count_records, lambda shard: list(read_records(shard))])
+def test_a_shard_of_unknown_format_is_refused(tmp_path: Path, use: object) -> None:
+    touch(tmp_path, "a.zip")
+    with pytest.raises(InputError, match=r"unknown shard format '.zip'"):
+        use(Shard("a", str(tmp_path / "a.zip")))
+
+
+def test_keys_are_unique_across_shards(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tiny.write_tar(tmp_path / "day1" / "a.tar", tiny.image_members(rng, 2))
+    tiny.write_parquet(tmp_path / "day2" / "a.parquet", {"image": [b"x", b"y"]})
+    shards = match_shards([f"{tmp_path}/day*/*"])
+    keys = [record.key for shard in shards for record in read_records(shard)]
+    assert keys == ["day1/a/0000", "day1/a/0001", "day2/a/0", "day2/a/1"]
+    assert [count_records(shard) for shard in shards] == [2, 2]
+
+
+@pytest.mark.parametrize("extension", ["tar", "parquet"])
+def test_a_key_seen_again_is_a_rejected_duplicate(tmp_path: Path, extension: str) -> None:
+    keys = ["a", "b", "a", "a"]
+    path = tmp_path / f"s.{extension}"
+    if extension == "tar":
+        tiny.write_tar(path, [(name, b"x") for name in ("a.png", "b.png", "a.png", "b.cls")])
+        keys[3] = "b"
+    else:
+        tiny.write_parquet(path, {"key": keys, "image": [b"x"] * 4})
+    records = list(read_records(Shard("s", str(path))))
+    assert [record.key for record in records] == [f"s/{key}" for key in keys]
+    assert [record.status for record in records] == ["ok", "ok", "duplicate", "duplicate"]
+    assert records[2].error == "this key came before in the same shard"
+    assert records[2].image == b""
+
+
+def test_compression_is_not_guessed_from_the_name(tmp_path: Path) -> None:
+    path = tiny.write_tar(tmp_path / "a.gz.tar", [("a.png", b"x")])
+    assert count_records(Shard("a", str(path))) == 1
