@@ -69,7 +69,7 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
     engine = load_engine(read_networks(options.networks), None, options.worker)
     images = _samples(options)
     sizes = sorted({*options.more_batch_sizes, options.batch_size})
-    with ThreadPoolExecutor(options.decode_threads) as pool:
+    with ThreadPoolExecutor(options.worker.decode_threads) as pool:
         timings = tuple(
             timing
             for size in sizes
@@ -81,7 +81,7 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "decode_threads": options.decode_threads,
+        "decode_threads": options.worker.decode_threads,
         "samples": len(images),
         "source": list(options.input) or "two photographs of scikit-learn",
         "timings": [asdict(timing) for timing in timings],

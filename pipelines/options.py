@@ -15,8 +15,8 @@ class MachineOptions:
     """Images per forward pass."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:N. A missing GPU is an error, never the CPU instead."""
-    decode_threads: int = os.cpu_count() or 1
-    """Threads per worker that read and resize images ahead of the network."""
+    decode_threads: int = 0
+    """Threads per worker that decode and resize images ahead of the network; 0: one per core."""
     threads: int = 0
     """Threads per worker for networks on a CPU; 0: all cores, shared among the workers."""
     workers: int = 1
@@ -24,10 +24,14 @@ class MachineOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do nothing."""
-        for name in ("batch_size", "decode_threads", "workers"):
+        for name in ("batch_size", "workers"):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} {getattr(self, name)}: wanted at least 1")
+        for name in ("decode_threads", "threads"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} {getattr(self, name)}: wanted 0 or more")
 
     @property
     def worker(self) -> WorkerOptions:
@@ -35,7 +39,7 @@ class MachineOptions:
         cores = os.cpu_count() or 1
         return WorkerOptions(
             batch_size=self.batch_size,
-            decode_threads=self.decode_threads,
+            decode_threads=self.decode_threads or cores,
             threads=self.threads or max(1, cores // self.workers),
             device=self.device,
         )

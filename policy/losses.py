@@ -14,11 +14,17 @@ Objective = Literal["excess", "loss"]
 
 
 def wrong(answers: Answers, labels: NDArray[np.int32], metric: Metric) -> NDArray[np.bool_]:
-    """[n], True where the label is not among the best one (five) classes."""
+    """[n], True where the label is not among the best one (five) classes.
+
+    Raises InputError if fewer are recorded, unless they are all there are (they sum to 1).
+    """
     k = 1 if metric == "top1" else 5
     found = answers.classes.shape[1]
-    if found < k:
-        raise InputError(f"{metric} needs the {k} best classes; the table holds {found}")
+    if found < k and not np.allclose(answers.probabilities.sum(axis=1), 1, atol=1e-3):
+        raise InputError(
+            f"{metric} needs the {k} best classes; the table holds {found}. Extract with a larger "
+            "--topk."
+        )
     hit: NDArray[np.bool_] = (answers.classes[:, :k] == labels[:, None]).any(axis=1)
     return ~hit
 
