@@ -27,10 +27,15 @@ COMMANDS = {
 """Command -> module, options and one line of help; modules are imported when they are needed."""
 
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 wrong usage or input (with a message)."""
+    """Run one command; returns the exit code.
+
+    0: done. 2: wrong usage, input or file system, with a message that says what to do. 130:
+    interrupted. 1, with a traceback, is a bug in adalabel.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         _say(_overview())
@@ -44,8 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given[0], given[1:])
     except InputError as error:
-        sys.stderr.write(f"adalabel {given[0]}: {error}\n")
+        _complain(given[0], str(error))
         return EXIT_USAGE
+    except OSError as error:
+        _complain(given[0], f"{error.filename or 'file system'}: {error.strerror or error}")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        _complain(given[0], "interrupted; run the same command again to go on where it stopped")
+        return EXIT_INTERRUPTED
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -89,6 +100,10 @@ def _overview() -> str:
     lines = ["usage: adalabel COMMAND [flags] [-- Beam's own flags]", ""]
     lines += [f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()]
     return "\n".join([*lines, "", "adalabel COMMAND --help lists its flags."])
+
+
+def _complain(command: str, problem: str) -> None:
+    sys.stderr.write(f"adalabel {command}: {problem}\n")
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The reference of all commands, docs/commands.md: python -m launch.reference > docs/commands.md."""
+"""The reference of all commands: python -m launch.reference > docs/commands.md."""
 
 import contextlib
 import importlib
@@ -19,8 +19,8 @@ def page() -> str:
     parts = [
         "# Commands",
         "",
-        "What `adalabel COMMAND --help` prints, made by `python -m launch.reference`. Every command "
-        "also takes `--json`; what comes after `--` goes to Beam.",
+        "What `adalabel COMMAND --help` prints, made by `python -m launch.reference`.",
+        "Every command also takes `--json`; what comes after `--` goes to Beam.",
     ]
     for command, (_, _, summary) in COMMANDS.items():
         parts += ["", f"## adalabel {command}: {summary}", "", "```", help_of(command), "```"]

@@ -27,6 +27,8 @@ def from_fields(kind: type[T], fields: object, where: str) -> T:
         return TypeAdapter(kind).validate_json(json.dumps(fields))
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(error)}") from error
+    except (InputError, TypeError) as error:  # TOML knows dates, JSON does not
+        raise InputError(f"{where}: {error}") from error
 
 
 def to_json(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 import secrets
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def write_once(root: str, name: str, content: bytes) -> None:
 
 def existing(folder: str, extension: str) -> set[str]:
     """Names below a folder, without the extension, of the files that have it."""
-    pattern = posixpath.join(folder, "**" + extension)
+    pattern = posixpath.join(re.sub(r"[*?[]", r"[\g<0>]", folder), "**" + extension)
     (result,) = FileSystems.match([pattern])
     prefix = folder.rstrip("/") + "/"
     return {

@@ -46,8 +46,13 @@ def cut(network: nn.Module, modules: tuple[str, ...]) -> tuple[Piece, ...]:
     if not modules:
         return (Piece("", (INPUT,), network),)
     graph = _trace(network)
-    ends = {_last_node(path, graph, network): path for path in modules}
-    ends[_result(graph)] = ""
+    ends = {_result(graph): ""}
+    for path in modules:
+        node = _last_node(path, graph, network)
+        if node in ends:
+            other = repr(ends[node]) if ends[node] else "the network itself"
+            raise InputError(f"exit {path!r}: ends where {other} ends; name one of the two")
+        ends[node] = path
     while True:
         owner = _owners(graph, ends)
         crossing = {
@@ -191,7 +196,7 @@ def check_pieces(network: nn.Module, pieces: tuple[Piece, ...], sample: torch.Te
                     f"with one row for each of {len(batch)} images. Choose another module."
                 )
             made[piece.name] = tensor
-        if not torch.equal(made[""], network(batch)):
+        if not torch.allclose(made[""], network(batch), rtol=0, atol=0, equal_nan=True):
             raise InputError(
                 f"{type(network).__name__} computes something else in pieces than whole; it takes "
                 "no exits. Drop them; it then runs whole."

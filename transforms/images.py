@@ -14,6 +14,7 @@ from policy.schema import STRICT
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+MAX_RATIO = 200  # a resize by the shorter side would make the longer one huge
 Image.MAX_IMAGE_PIXELS = None  # Pillow would warn below our limit; `_check_size` refuses instead
 
 # Pillow raises all of these on broken files (318 of 5,043 rejections were not OSError).
@@ -102,6 +103,9 @@ def decode(encoded: bytes) -> Image.Image:
 
 def _check_size(image: Image.Image) -> None:
     """Refuse by the header, before any pixel is decoded."""
+    if max(image.size) > MAX_RATIO * min(image.size):
+        message = f"{image.width} x {image.height} pixels; sides may differ {MAX_RATIO}-fold"
+        raise BadImage("too_large", message)
     if image.width * image.height > MAX_PIXELS:
         raise BadImage("too_large", f"{image.width} x {image.height} pixels; at most {MAX_PIXELS}")
 
@@ -118,8 +122,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     """Resize and crop to [height, width, 3]."""
     if isinstance(spec.resize, int):
-        scale = spec.resize / min(image.size)
-        width, height = (max(spec.resize, int(side * scale)) for side in image.size)
+        short = min(image.size)
+        width, height = (int(spec.resize * side / short) for side in image.size)
     else:
         height, width = spec.resize
     if (width, height) != image.size:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -24,6 +24,7 @@ from transforms.networks_file import (
     NetworkSpec,
     fingerprint,
     read_bytes,
+    read_text,
 )
 
 
@@ -41,7 +42,7 @@ def class_names(networks: NetworksFile) -> tuple[str, ...]:
     """The names of the classes, in class order."""
     if networks.classes == IMAGENET:
         return tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"])
-    text = read_bytes(networks.classes, "the class list").decode()
+    text = read_text(networks.classes, "the class list")
     names = tuple(line.strip() for line in text.splitlines())
     if not names or not all(names):
         raise InputError(f"{networks.classes}: wanted one class name on every line")
@@ -83,7 +84,10 @@ def _torchvision(
             f"network {spec.name!r}: {spec.model} is not one of torchvision's, so it has no "
             f"{DEFAULT} weights; give a path"
         ) from error
-    module = factory(weights=weights, **spec.kwargs)
+    try:
+        module = factory(weights=weights, **spec.kwargs)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"network {spec.name!r}: {spec.model} refuses kwargs: {error}") from error
     return module, spec.input or input_of(weights.transforms()), weights.url
 
 
@@ -111,9 +115,8 @@ def _own(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> tuple[nn.Modul
         raise InputError(
             f"network {spec.name!r}: {spec.weights} does not fit {spec.model}: {error}"
         ) from error
-    if spec.input is None:
-        raise InputError(f"network {spec.name!r} has weights of its own, so it needs an input")
-    return module, spec.input, hashlib.sha256(content).hexdigest()
+    wanted = cast("InputSpec", spec.input)  # NetworkSpec refuses weights of one's own without it
+    return module, wanted, hashlib.sha256(content).hexdigest()
 
 
 def _state(content: bytes, spec: NetworkSpec) -> Mapping[str, torch.Tensor]:

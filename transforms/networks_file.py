@@ -72,7 +72,7 @@ class NetworksFile:
 
 def read_networks(path: str) -> NetworksFile:
     """Read a networks file, with its paths made absolute."""
-    text = read_bytes(path, "the networks file").decode()
+    text = read_text(path, "the networks file")
     try:
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -99,6 +99,14 @@ def read_bytes(path: str, what: str) -> bytes:
             return bytes(file.read())
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
         raise InputError(f"{path}: {what} cannot be read: {error}") from error
+
+
+def read_text(path: str, what: str) -> str:
+    """Read a whole UTF-8 file, as `read_bytes` does."""
+    try:
+        return read_bytes(path, what).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {what} is not UTF-8: {error}") from error
 
 
 def fingerprint(spec: NetworkSpec, class_names: tuple[str, ...], weights: str) -> str:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from launch.runners import local
 from pipelines import classify, evaluate, extract, fit
+from policy import fit_dag
 from policy.rows import OK
 
 CLASSES = 6
@@ -66,7 +67,9 @@ class World:
         options = {"table": self.table, "policy": self.policy}
         if changes.keys().isdisjoint({"max_loss", "budget"}):
             options["max_loss"] = 0.05
-        return fit.run(fit.FitOptions(**(options | changes)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit_dag, "LAMBDAS_PER_DECADE", 4)  # how fine is no matter here
+            return fit.run(fit.FitOptions(**(options | changes)))
 
     def classify(self, output: Path | str, **changes: Any) -> classify.ClassifyReceipt:
         options = {

@@ -6,7 +6,7 @@ from pipelines.options import MachineOptions
 from policy.errors import InputError
 
 
-@pytest.mark.parametrize("name", ["batch_size", "decode_threads", "workers"])
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
 @pytest.mark.parametrize("number", [0, -3])
 def test_a_size_below_one_is_refused_by_the_name_of_its_flag(name: str, number: int) -> None:
     flag = name.replace("_", "-")
@@ -14,9 +14,11 @@ def test_a_size_below_one_is_refused_by_the_name_of_its_flag(name: str, number: 
         MachineOptions(**{name: number})
 
 
-def test_negative_threads_are_refused() -> None:
-    with pytest.raises(InputError, match="--threads -1"):
-        MachineOptions(threads=-1)
+@pytest.mark.parametrize("name", ["decode_threads", "threads"])
+def test_negative_threads_are_refused_by_the_name_of_their_flag(name: str) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(InputError, match=f"--{flag} -1: wanted 0 or more"):
+        MachineOptions(**{name: -1})
 
 
 @pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 1, 8), (8, 3, 2), (2, 5, 1)])
@@ -24,7 +26,8 @@ def test_workers_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, threads: int
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert MachineOptions(workers=workers).worker.threads == threads
+    worker = MachineOptions(workers=workers).worker
+    assert (worker.threads, worker.decode_threads) == (threads, cores)
 
 
 def test_one_core_is_assumed_where_the_machine_does_not_say(

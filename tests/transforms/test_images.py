@@ -1,5 +1,6 @@
 import io
 import warnings
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,6 @@ import tiny
 from PIL import Image
 from torchvision.transforms import v2
 
-from policy.errors import InputError
 from transforms import images
 from transforms.images import BadImage, InputSpec, decode, fit
 
@@ -101,7 +101,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
         4: upright[::-1],
         5: upright.transpose(1, 0, 2),
         6: np.rot90(upright),
-        7: np.rot90(upright)[:, ::-1][::-1, ::-1].transpose(0, 1, 2)[::-1, ::-1][::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
         8: np.rot90(upright, -1),
     }[orientation]
     exif = Image.Exif()
@@ -125,7 +125,7 @@ def test_no_bytes_are_an_empty_image() -> None:
 def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
     header = bytearray(encoded(Image.new("1", (10, 10))))
     header[16:24] = (20_000).to_bytes(4, "big") * 2
-    header[29:33] = __import__("zlib").crc32(header[12:29]).to_bytes(4, "big")
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     with pytest.raises(BadImage, match="20000 x 20000 pixels; at most 100000000") as caught:
         decode(bytes(header[:60]))
     assert caught.value.status == "too_large"
@@ -166,7 +166,7 @@ def test_damage_raises_nothing_but_bad_image(kind: str) -> None:
         for _ in range(300):
             try:
                 assert decode(damaged(content, rng)).mode == "RGB"
-            except BadImage as error:  # noqa: PERF203
+            except BadImage as error:
                 refused += error.status in {"decode", "empty", "too_large"}
     assert refused > 50
 
@@ -177,13 +177,13 @@ def test_damage_raises_nothing_but_bad_image(kind: str) -> None:
 def test_random_bytes_are_refused(start: bytes) -> None:
     rng = np.random.default_rng(1)
     for size in (1, 10, 100, 3000):
-        with pytest.raises(BadImage, match=".+"):
+        with pytest.raises(BadImage, match=r"\w"):
             decode(start + rng.bytes(size))
 
 
 def test_a_truncated_image_is_refused_not_filled_with_grey() -> None:
     content = encoded(noise(0, 100, 100), "JPEG")
-    with pytest.raises(BadImage, match="OSError: .*truncated"):
+    with pytest.raises(BadImage, match=r"OSError: .*truncated"):
         decode(content[: len(content) // 2])
 
 
@@ -242,5 +242,5 @@ def test_the_size_of_an_input_is_that_of_what_is_made(
 def test_inputs_of_no_or_unknown_size_are_refused(
     resize: int | tuple[int, int], crop: int | None, std: Sequence[float], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):  # by pydantic, with the InputError inside
         InputSpec(resize=resize, crop=crop, mean=GREY, std=tuple(std))

@@ -39,8 +39,13 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
     would have the same name.
     """
     found: dict[str, Shard] = {}
+    taken: set[str] = set()
     for pattern in _expand_lists(patterns):
         for path in _match(pattern):
+            _format(path)
+            if path in taken:
+                continue
+            taken.add(path)
             shard = Shard(_name(path, pattern), path)
             other = found.setdefault(shard.name, shard)
             if other.path != path:

@@ -21,7 +21,9 @@ _BROKEN = (pa.ArrowException, OSError, ValueError)
 def count(file: BinaryIO) -> int:
     """The rows, from the footer; an unreadable file counts as one record, as in `read`."""
     try:
-        return int(pq.ParquetFile(file).metadata.num_rows)
+        parquet = pq.ParquetFile(file)
+        _columns(parquet.schema_arrow)
+        return int(parquet.metadata.num_rows)
     except _BROKEN:
         return 1
 
@@ -34,15 +36,31 @@ def read(file: BinaryIO) -> Iterator[Record]:
     except _BROKEN as error:
         yield Record("#0", b"").rejected("container", f"parquet: {error}")
         return
-    row = 0
-    try:
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=columns):
-            for fields in batch.to_pylist():
-                yield _record(row, fields)
-                row += 1
-    except _BROKEN as error:
-        for lost in range(row, parquet.metadata.num_rows):
-            yield Record(f"#{lost}", b"").rejected("container", f"parquet: row {lost}: {error}")
+    end = row = 0
+    for group in range(parquet.num_row_groups):
+        end += parquet.metadata.row_group(group).num_rows
+        try:
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                for fields in _fields(batch):
+                    yield _record(row, fields)
+                    row += 1
+        except _BROKEN as error:
+            for lost in range(row, end):
+                yield Record(f"#{lost}", b"").rejected("container", f"parquet: row {lost}: {error}")
+            row = end
+
+
+def _fields(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """The rows; a key that is not UTF-8 is escaped, as it costs its whole batch otherwise."""
+    if "key" in batch.schema.names and pa.types.is_string(batch.schema.field("key").type):
+        keys = [
+            key if key is None else key.decode(errors="backslashreplace")
+            for key in batch["key"].cast(pa.binary()).to_pylist()
+        ]
+        at = batch.schema.get_field_index("key")
+        batch = batch.set_column(at, "key", pa.array(keys, pa.string()))
+    rows: list[dict[str, object]] = batch.to_pylist()
+    return rows
 
 
 def _columns(schema: pa.Schema) -> list[str]:
@@ -55,7 +73,7 @@ def _record(row: int, fields: dict[str, object]) -> Record:
     key, image, label = fields.get("key"), fields.get("image"), fields.get("label")
     if isinstance(image, dict):
         image = image.get("bytes")
-    is_index = isinstance(label, int) and label >= 0
+    is_index = isinstance(label, int) and not isinstance(label, bool) and label >= 0
     wrong_label = label is not None and not is_index
     record = Record(
         key=str(row) if key is None else str(key),

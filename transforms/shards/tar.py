@@ -4,6 +4,7 @@ The base name is the member's path up to the first dot of its last part; what fo
 member is: an image, or `cls`, its class index as decimal text. Names are data, never paths.
 """
 
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,20 +61,28 @@ def _members(
     file: BinaryIO, content: Callable[[tarfile.TarFile, tarfile.TarInfo], bytes]
 ) -> Iterator[_Member]:
     """The regular files of an archive, each with its content, and last the damage if there is."""
-    position = 0
+    position, length = 0, file.seek(0, os.SEEK_END)
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for info in archive:
+                _check_whole(info, length)
                 if info.isreg():
                     base, kind = _base_and_kind(info.name)
                     yield _Member(base, kind, content(archive, info), info.size)
                 position = archive.offset
                 archive.members.clear()  # type: ignore[attr-defined]  # or it keeps every header
         damage = _rest(file, position)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         damage = f"tar: {error} after byte {position}"
     if damage:
         yield _Member(f"#{position}", "", damage=damage)
+
+
+def _check_whole(info: tarfile.TarInfo, length: int) -> None:
+    """Refuse a size that runs out of the archive, or backwards, before anybody follows it."""
+    if not 0 <= info.size <= length - info.offset_data:
+        raise tarfile.ReadError(f"member of {info.size} bytes does not fit into the archive")
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -84,15 +93,18 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 def _rest(file: BinaryIO, position: int) -> str | None:
     """What is wrong behind the last member: tarfile takes a damaged header for the end."""
     file.seek(position)
-    end = file.read(2 * tarfile.BLOCKSIZE)
+    end = file.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE:
         return f"tar: cut off at byte {position + len(end)}: the end-of-archive mark is missing"
-    if end.strip(b"\0"):
-        return f"tar: no valid header at byte {position}; what follows cannot be read"
+    while end:
+        if end.strip(b"\0"):
+            return f"tar: no valid header at byte {position}; what follows cannot be read"
+        end = file.read(1 << 20)
     return None
 
 
 def _base_and_kind(name: str) -> tuple[str, str]:
+    name = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     folder, slash, last = name.rpartition("/")
     base, _, kind = last.partition(".")
     return folder + slash + base, kind.lower()

@@ -1,0 +1,268 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+
+from policy.bundle import Bundle
+from policy.errors import InputError
+from policy.features import Feature
+from policy.rows import LABELS_SCHEMA, read_about
+from policy.rules import STOP, Policy, Rule, always
+from transforms.extract import run_all
+from transforms.label import (
+    Label,
+    LabelOptions,
+    LabelStep,
+    check_fits,
+    load_for_policy,
+    statistics_of,
+)
+from transforms.networks_file import NetworksFile, read_networks
+from transforms.prepare import prepare
+from transforms.route import Router
+from transforms.shards import Shard, count_records, read_records
+from transforms.stages import Engine
+from transforms.work import ShardLoop, WorkerOptions
+
+WORKER = WorkerOptions(batch_size=4, decode_threads=2, threads=0, device="cpu")
+EXIT = "small.block1.exit"
+NAMES = ("cat", "dog", "newt", "yak")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> NetworksFile:
+    return read_networks(str(tiny.write_networks(tmp_path_factory.mktemp("networks"))))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
+    """Two shards, with a broken image, a duplicate and a label out of range among good images."""
+    folder, rng = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
+    image = tiny.image_bytes(rng)
+    odd = [("x.png", image[:60]), ("far.cls", b"99"), ("far.png", image), ("0000.png", image)]
+    first = tiny.write_tar(folder / "a.tar", tiny.image_members(rng, 7) + odd)
+    second = tiny.write_tar(folder / "b.tar", tiny.image_members(rng, 6))
+    return [Shard("day1/a", str(first)), Shard("b", str(second))]
+
+
+@pytest.fixture(scope="module")
+def bundle(networks: NetworksFile, shards: list[Shard]) -> Bundle:
+    """A policy with an exit that half of the images of the second shard take."""
+    heads = {EXIT: tiny.head(np.random.default_rng(0))}
+    engine = Engine(networks, "cpu", heads)
+    items = [
+        prepare("b", n, record, engine.inputs) for n, record in enumerate(read_records(shards[1]))
+    ]
+    pixels = {name: [item.pixels[name] for item in items] for name in engine.inputs}
+    sure = run_all(engine, pixels, 1)[0][EXIT].probabilities[:, 0]
+    feature = Feature(EXIT, "max_probability")
+    bias = (-float(np.median(sure)), 0.0)
+    rule = Rule(EXIT, (STOP, "big"), ((1.0,), (0.0,)), bias, (feature,))
+    policy = Policy(engine.graph, EXIT, (rule,))
+    return Bundle(policy, engine.class_names, engine.fingerprints, heads=heads)
+
+
+@pytest.fixture(scope="module")
+def engine(networks: NetworksFile, bundle: Bundle) -> Engine:
+    return load_for_policy(networks, bundle, WORKER)
+
+
+def labelled(engine: Engine, bundle: Bundle, shards: list[Shard], output: Path) -> list[Any]:
+    with ThreadPoolExecutor(2) as pool:
+        router = Router(bundle.policy, engine, 4, 2, pool)
+        loop = ShardLoop(LabelStep(router, str(output), "print"), pool, depth=8)
+        done = [statistics for shard in shards for statistics in loop.process(shard)]
+        return done + list(loop.finish())
+
+
+def rows_of(output: Path, shard: str) -> list[dict[str, Any]]:
+    return pq.read_table(output / f"{shard}.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def output(
+    engine: Engine,
+    bundle: Bundle,
+    shards: list[Shard],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("labels")
+    labelled(engine, bundle, shards, folder)
+    return folder
+
+
+def test_every_record_has_its_row_in_order(output: Path, shards: list[Shard]) -> None:
+    for shard in shards:
+        keys = [row["key"] for row in rows_of(output, shard.name)]
+        assert len(keys) == count_records(shard)
+        assert keys == [record.key for record in read_records(shard)]
+
+
+def test_a_labelled_row_says_what_and_how(output: Path, bundle: Bundle) -> None:
+    trails = set()
+    for row in rows_of(output, "day1/a") + rows_of(output, "b"):
+        if row["status"] == "ok":
+            trails.add(tuple(row["trail"]))
+            assert row["label"] == row["classes"][0]
+            assert row["name"] == NAMES[row["label"]]
+            assert len(row["classes"]) == len(row["probabilities"]) == 2
+            assert row["answer"] == row["trail"][-1]
+            assert row["cost"] == bundle.policy.graph.cost(row["trail"])
+            assert row["error"] is None
+    assert trails == {(EXIT,), (EXIT, "big")}
+
+
+def test_a_bad_record_is_a_row_with_a_reason(output: Path) -> None:
+    rows = rows_of(output, "day1/a")
+    bad = [row for row in rows if row["status"] != "ok"]
+    assert [(row["key"], row["status"]) for row in bad] == [
+        ("day1/a/x", "decode"),
+        ("day1/a/0000", "duplicate"),
+    ]
+    for row in bad:
+        assert row["error"]
+        assert row["label"] is row["trail"] is row["cost"] is row["classes"] is None
+
+
+def test_statistics_lie_beside_the_labels_with_the_fingerprint(
+    output: Path, shards: list[Shard]
+) -> None:
+    for shard in shards:
+        found = json.loads((output / f"{shard.name}.json").read_text())
+        rows = rows_of(output, shard.name)
+        assert found["fingerprint"] == "print"
+        assert found["records"] == len(rows)
+        assert sum(found["statuses"].values()) == len(rows)
+        assert found["cost"] == pytest.approx(sum(row["cost"] or 0 for row in rows))
+        assert found["started"] <= found["finished"]
+        path = output / f"{shard.name}.parquet"
+        assert read_about(pq.read_schema(path))["fingerprint"] == "print"
+        assert pq.read_schema(path).remove_metadata().equals(LABELS_SCHEMA)
+
+
+def test_the_statistics_come_after_the_labels(
+    engine: Engine,
+    bundle: Bundle,
+    shards: list[Shard],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transforms.label.parquet_bytes", crash)
+    with pytest.raises(KeyboardInterrupt):
+        labelled(engine, bundle, shards, tmp_path)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_statistics_count_by_status_exit_and_answer_got() -> None:
+    rows = [
+        {"status": "ok", "answer": "small", "trail": ["exit", "small"], "cost": 2.0},
+        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0},
+        {"status": "nonfinite", "trail": ["exit"], "cost": 1.0},
+        {"status": "decode"},
+    ]
+    assert statistics_of("a", rows) == {
+        "shard": "a",
+        "records": 4,
+        "statuses": {"ok": 2, "nonfinite": 1, "decode": 1},
+        "exits": {"small": 1, "exit": 1},
+        "got": {"exit": 3, "small": 1},
+        "cost": 4.0,
+    }
+
+
+def test_an_answer_that_is_not_finite_is_a_row_without_a_label(
+    engine: Engine, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run", spoil(engine.run, "big"))
+    rng = np.random.default_rng(0)
+    shard = Shard("s", str(tiny.write_tar(tmp_path / "s.tar", tiny.image_members(rng, 4))))
+    big = replace(bundle, policy=always(engine.graph, "big"))
+    labelled(engine, big, [shard], tmp_path)
+    rows = rows_of(tmp_path, "s")
+    assert [row["status"] for row in rows] == ["ok", "nonfinite", "ok", "ok"]
+    assert rows[1]["error"] == "big gave NaN or infinity"
+    assert (rows[1]["label"], rows[1]["answer"], rows[1]["trail"]) == (None, None, ["big"])
+    assert rows[1]["cost"] == rows[0]["cost"]
+
+
+def spoil(run: Any, spoiled: str) -> Any:
+    def result(stage: str, made: Any) -> torch.Tensor:
+        tensor = run(stage, made)
+        if stage == spoiled:
+            tensor[1] = torch.nan
+        return tensor
+
+    return result
+
+
+def test_only_the_networks_of_the_policy_are_loaded(networks: NetworksFile, bundle: Bundle) -> None:
+    prints = {"big": bundle.fingerprints["big"]}
+    before = torch.get_num_threads()
+    try:
+        one = replace(bundle, fingerprints=prints, heads={})
+        engine = load_for_policy(networks, one, replace(WORKER, threads=1))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert engine.graph.answers == ("big",)
+
+
+def test_a_policy_fits_the_networks_it_was_fitted_for(engine: Engine, bundle: Bundle) -> None:
+    check_fits(bundle, engine)
+    ours = bundle.policy.graph
+    priced = ours.with_costs({stage.name: 1.0 + i for i, stage in enumerate(ours.stages)}, "ms")
+    check_fits(replace(bundle, policy=always(priced, "big")), engine)
+
+
+def test_networks_of_another_fingerprint_are_refused(engine: Engine, bundle: Bundle) -> None:
+    other = replace(bundle, fingerprints={"small": engine.fingerprints["small"], "big": "f00"})
+    with pytest.raises(InputError, match=r"'big' with fingerprint f00; the networks file gives "):
+        check_fits(other, engine)
+
+
+@pytest.mark.parametrize(
+    ("policy", "stage"),
+    [(tiny.POLICY, "small.input"), (always(tiny.GRAPH, "big"), "big.input")],
+)
+def test_a_policy_on_stages_that_these_networks_do_not_have_is_refused(
+    engine: Engine, bundle: Bundle, policy: Policy, stage: str
+) -> None:
+    with pytest.raises(InputError, match=f"runs stage '{stage}' on .* extract and fit again"):
+        check_fits(replace(bundle, policy=policy), engine)
+
+
+def test_a_policy_is_not_asked_for_stages_it_never_runs(engine: Engine, bundle: Bundle) -> None:
+    graph = bundle.policy.graph
+    extra = replace(graph.stages[-1], name="elsewhere")
+    check_fits(
+        replace(bundle, policy=always(replace(graph, stages=(*graph.stages, extra)), "big")), engine
+    )
+
+
+def test_the_pipeline_writes_what_the_loop_writes(
+    networks: NetworksFile, bundle: Bundle, shards: list[Shard], output: Path, tmp_path: Path
+) -> None:
+    label = Label(networks, bundle, LabelOptions(str(tmp_path), 2, "print"), WORKER)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        done = pipeline | beam.Create(shards) | label
+        counts = done | beam.Map(lambda found: (found["shard"], found["records"]))
+        assert_that(counts, equal_to([("day1/a", 10), ("b", 6)]))
+    same = ("key", "label", "name", "answer", "trail", "cost", "status", "error")
+    for shard in shards:
+        found, wanted = (rows_of(folder, shard.name) for folder in (tmp_path, output))
+        assert [[row[k] for k in same] for row in found] == [
+            [row[k] for k in same] for row in wanted
+        ]
