@@ -65,14 +65,15 @@ def _run(command: str, arguments: list[str]) -> int:
     module_name, options_name, _ = COMMANDS[command]
     module = importlib.import_module(module_name)
     ours, beam_args = _at_dashes(arguments)
-    as_json = "--json" in ours
     options = tyro.cli(
         getattr(module, options_name),
         prog=f"adalabel {command}",
-        args=[argument for argument in ours if argument != "--json"],
+        args=ours,
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
-    _say(json.dumps(asdict(receipt), indent=2) if as_json else receipt.text())
+    as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
+    _say(as_json if options.json else receipt.text())
     return 0
 
 

@@ -20,7 +20,7 @@ def page() -> str:
         "# Commands",
         "",
         "What `adalabel COMMAND --help` prints, made by `python -m launch.reference`.",
-        "Every command also takes `--json`; what comes after `--` goes to Beam.",
+        "What comes after `--` goes to Beam.",
     ]
     for command, (_, _, summary) in COMMANDS.items():
         parts += ["", f"## adalabel {command}: {summary}", "", "```", help_of(command), "```"]
@@ -38,7 +38,12 @@ def help_of(command: str) -> str:
         contextlib.suppress(SystemExit),
     ):
         kind = getattr(importlib.import_module(module), options)
-        tyro.cli(kind, prog=f"adalabel {command}", args=["--help"])
+        tyro.cli(
+            kind,
+            prog=f"adalabel {command}",
+            args=["--help"],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
 
 

@@ -1,6 +1,6 @@
 """Presets of Beam's flags for each place a run can happen in, and a check of the user's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -20,15 +20,26 @@ def local(workers: int) -> list[str]:
 
 def check_beam_flags(flags: Sequence[str]) -> None:
     """Raise InputError on a flag that no part of Beam knows; Beam itself would ignore it."""
-    words = [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]
-    if flags and not flags[0].startswith("--"):
-        words.append(flags[0])
-    options = PipelineOptions(list(flags))
-    asked = options.get_all_options(retain_unknown_options=True, drop_default=True)
     known = PipelineOptions([]).get_all_options()
-    unknown = words + [f"--{name}" for name in asked if name not in known]
+    asked = PipelineOptions(list(flags)).get_all_options(
+        retain_unknown_options=True, drop_default=True
+    )
+    unknown = _strays(flags, known) + [f"--{name}" for name in asked if name not in known]
     if unknown:
         raise InputError(
             f"Beam has no flag {unknown[0]!r}; what comes after -- goes to Beam as --name=value, "
             "adalabel's own flags come before it"
         )
+
+
+def _strays(flags: Sequence[str], known: Mapping[str, object]) -> list[str]:
+    """Words that are neither a --flag nor the value of one that takes a value."""
+    strays = []
+    before = ""
+    for word in flags:
+        takes_value = before.startswith("--") and "=" not in before
+        is_switch = isinstance(known.get(before.removeprefix("--")), bool)
+        if not word.startswith("--") and (not takes_value or is_switch):
+            strays.append(word)
+        before = word
+    return strays

@@ -19,8 +19,9 @@ from policy.rows import OK
 from policy.schema import to_json
 from transforms.calibrate import Timing, measure_stages
 from transforms.extract import load_engine
+from transforms.images import BadImage, decode
 from transforms.networks_file import read_networks
-from transforms.shards import match_shards, read_records
+from transforms.shards import Record, match_shards, read_records
 
 _LOG = logging.getLogger("adalabel")
 
@@ -41,6 +42,17 @@ class CalibrateOptions(MachineOptions):
     """Images to sample at most."""
     repeats: int = 7
     """Measurements of each stage, after two for warming up; the median counts."""
+
+    def __post_init__(self) -> None:
+        """Refuse to measure nothing."""
+        super().__post_init__()
+        for flag, found in (
+            ("--more-batch-sizes", min(self.more_batch_sizes, default=1)),
+            ("--samples", self.samples),
+            ("--repeats", self.repeats),
+        ):
+            if found < 1:
+                raise InputError(f"{flag} {found}: wanted at least 1")
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,7 @@ class CalibrateReceipt:
 
 def run(options: CalibrateOptions) -> CalibrateReceipt:
     """Measure, then write costs.json."""
+    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(read_networks(options.networks), None, options.worker)
     images = _samples(options)
     sizes = sorted({*options.more_batch_sizes, options.batch_size})
@@ -98,12 +111,22 @@ def _samples(options: CalibrateOptions) -> list[bytes]:
         return [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
     shards = match_shards(options.input)
     good: Iterable[bytes] = (
-        record.image for shard in shards for record in read_records(shard) if record.status == OK
+        record.image for shard in shards for record in read_records(shard) if _is_good(record)
     )
     images = list(islice(good, options.samples))
     if not images:
         raise InputError(f"--input {' '.join(options.input)}: no readable image to measure with")
     return images
+
+
+def _is_good(record: Record) -> bool:
+    if record.status != OK:
+        return False
+    try:
+        decode(record.image)
+    except BadImage:
+        return False
+    return True
 
 
 def _device_name(device: torch.device) -> str:

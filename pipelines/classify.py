@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from transforms.shards import Shard, count_records, match_shards
 
 _LOG = logging.getLogger("adalabel")
 
-RECEIPT = "receipt.json"
+RECEIPT = "_receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,12 @@ class ClassifyOptions(MachineOptions):
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
     """Classes and probabilities written for every image."""
+
+    def __post_init__(self) -> None:
+        """Refuse rows without a class."""
+        super().__post_init__()
+        if self.topk < 1:
+            raise InputError(f"--topk {self.topk}: wanted at least 1")
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     fingerprint = f"{bundle.digest}-top{options.topk}"
     records = {shard.name: count_records(shard) for shard in shards}
     _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
-    done = {s["shard"] for s in _statistics(options.output, records.keys(), fingerprint)}
+    done = {s["shard"] for s in _statistics(options.output, shards, fingerprint)}
     todo = [shard for shard in shards if shard.name not in done]
     if done:
         _LOG.info("%d shards were done before and are skipped", len(done))
@@ -114,7 +120,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
         label = Label(networks, bundle, wanted, options.worker)
         _run_pipeline(todo, label, records, beam_args)
     seconds = time.monotonic() - start
-    statistics = _statistics(options.output, records.keys(), fingerprint)
+    statistics = _statistics(options.output, shards, fingerprint)
     receipt = _receipt(options.output, bundle, statistics, done, seconds)
     write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     return receipt
@@ -133,19 +139,36 @@ def _run_pipeline(
         _ = pipeline | "Shards" >> beam.Create(list(todo)) | label
 
 
-def _statistics(output: str, shards: Iterable[str], fingerprint: str) -> list[dict[str, Any]]:
-    """The statistics of those of these shards that are done; refuses other policies' labels."""
+def _statistics(output: str, shards: Sequence[Shard], fingerprint: str) -> list[dict[str, Any]]:
+    """The statistics of those of these shards that are done.
+
+    Raises InputError on labels made with another policy, or of a shard that has changed since.
+    """
+    done = existing(output, ".json") & existing(output, ".parquet")
     found = []
-    for shard in sorted(existing(output, ".json") & set(shards)):
-        path = f"{output}/{shard}.json"
-        statistics: Any = parse_json(read_bytes(path, "a shard's statistics"), path)
-        if statistics.get("fingerprint") != fingerprint:
-            raise InputError(
-                f"{path}: this shard was labelled with {statistics.get('fingerprint')} (policy and "
-                f"--topk), this run is {fingerprint}; choose another --output"
-            )
-        found.append(statistics)
+    for shard in shards:
+        if shard.name in done:
+            path = f"{output}/{shard.name}.json"
+            statistics: Any = parse_json(read_bytes(path, "a shard's statistics"), path)
+            _check_made_so(path, statistics, fingerprint, shard)
+            found.append(statistics)
     return found
+
+
+def _check_made_so(
+    path: str, statistics: Mapping[str, Any], fingerprint: str, shard: Shard
+) -> None:
+    if statistics.get("fingerprint") != fingerprint:
+        raise InputError(
+            f"{path}: this shard was labelled with {statistics.get('fingerprint')} (policy and "
+            f"--topk), this run is {fingerprint}; choose another --output"
+        )
+    if statistics.get("input_bytes") != shard.bytes:
+        raise InputError(
+            f"{path}: this shard was labelled when {shard.path} had "
+            f"{statistics.get('input_bytes')} bytes, now it has {shard.bytes}; delete the shard's "
+            "labels to make them again, or choose another --output"
+        )
 
 
 def _receipt(

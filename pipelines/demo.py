@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines import calibrate, classify, extract, fit
 from pipelines.demo_data import SIDES, Digits, load_parts, write_networks, write_shards
+from pipelines.options import CommandOptions
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.rules import always
@@ -24,7 +25,7 @@ ADAPTIVE = "adaptive"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(CommandOptions):
     """Train three small networks on handwritten digits, fit a policy, label a corpus with it."""
 
     output: str = "adalabel-demo"

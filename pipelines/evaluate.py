@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+from pipelines.options import CommandOptions
 from policy.bundle import read_bundle
 from policy.costs import read_costs
 from policy.errors import InputError
@@ -11,7 +12,7 @@ from policy.table import read_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(CommandOptions):
     """Replay a policy on a table: cost, speed-up, accuracy, use of each answer."""
 
     table: str
@@ -33,7 +34,9 @@ class EvaluateReceipt(Evaluation):
         head = f"{'':24} {'top-1':>7} {'top-5':>7} {f'cost/{self.unit}':>10} {'speed-up':>8}"
         lines = [f"{self.n} images", head]
         for name, e in ({"this policy": self} | self.single).items():
-            lines.append(f"{name:24} {e.top1:7.2%} {e.top5:7.2%} {e.cost:10.4g} {e.speedup:7.2f}x")
+            top5 = "-" if e.top5 is None else f"{e.top5:.2%}"
+            speedup = "-" if e.speedup is None else f"{e.speedup:.2f}x"
+            lines.append(f"{name:24} {e.top1:7.2%} {top5:>7} {e.cost:10.4g} {speedup:>8}")
         lines.append(f"{'answer':24} {'got by':>7} {'exits':>7} {'of cost':>10}")
         for name, use in self.usage.items():
             lines.append(f"{name:24} {use.samples:7.1%} {use.exits:7.1%} {use.cost:10.1%}")
@@ -55,7 +58,8 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
     policy = bundle.policy
     if options.costs is not None:
         costs = read_costs(options.costs)
-        policy = replace(policy, graph=policy.graph.with_costs(costs.costs, costs.unit))
+        graph = policy.graph.with_edges()  # the rules stand, whichever answer is dearer now
+        policy = replace(policy, graph=graph.with_costs(costs.costs, costs.unit))
     absent = [answer for answer in policy.graph.answers if answer not in table.outputs]
     if absent:
         raise InputError(f"the table lacks answer {absent[0]!r}, which the policy is measured by")

@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.options import MachineOptions
 from pipelines.progress import progress
 from pipelines.table import counted, extended, files, held_files
+from policy.errors import InputError
 from policy.schema import to_json
 from policy.table import MANIFEST
 from transforms.commit import existing, write_once
@@ -34,6 +35,12 @@ class ExtractOptions(MachineOptions):
     """The table's folder; what it already holds is kept."""
     topk: int = 0
     """Classes kept for every image; 0: all (features of single classes need all)."""
+
+    def __post_init__(self) -> None:
+        """Refuse to keep less than nothing."""
+        super().__post_init__()
+        if self.topk < 0:
+            raise InputError(f"--topk {self.topk}: wanted 0 (all) or more")
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,9 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     if todo:
         transform = Extract(networks, only, options.output, options.topk or None, options.worker)
         _run_pipeline(todo, transform, records, beam_args)
-    manifest, rejected = counted(options.output, manifest)
+    manifest, rejected = counted(
+        options.output, manifest, {shard.name: shard.bytes for shard in shards}
+    )
     write_once(options.output, MANIFEST, to_json(manifest).encode())
     return ExtractReceipt(
         options.output,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from pipelines.options import CommandOptions
 from policy import fit_dag
 from policy.bundle import Bundle, Evidence, write_bundle
 from policy.choose import within_budget, within_loss
@@ -24,7 +25,7 @@ LEAST_IMAGES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(CommandOptions):
     """Fit a policy on one part of a table and choose it on another."""
 
     table: str
@@ -81,12 +82,12 @@ class FitReceipt:
         """For people."""
         e = self.chosen
         used = ", ".join(f"{name} {use.exits:.0%}" for name, use in e.usage.items())
+        top5 = "" if e.top5 is None else f", top-5 {e.top5:.2%} (loses {e.top5_loss:.2%})"
         return (
             f"{self.policy}: chose one of {self.proposed} policies fitted on {self.fitted} images "
             f"({self.promise})\n"
-            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image, {e.speedup:.2f}x cheaper "
-            f"than the full network; top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}), top-5 "
-            f"{e.top5:.2%} (loses {e.top5_loss:.2%})\n"
+            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image, {e.full_cost:.4g} with the full "
+            f"network; top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}){top5}\n"
             f"  labelled by: {used}\n"
             "  Chosen on these images, so expect slightly worse; not certified."
         )
@@ -109,8 +110,7 @@ def run(options: FitOptions) -> FitReceipt:
             )
     proposed = _propose(options, parts["fit"])
     point = _choose(options, proposed, parts["choose"])
-    write_bundle(options.policy, _bundle(options, table, parts, point))
-    return FitReceipt(
+    receipt = FitReceipt(
         options.policy,
         len(proposed),
         len(parts["fit"].keys),
@@ -118,6 +118,8 @@ def run(options: FitOptions) -> FitReceipt:
         options.promise,
         evaluate(point.policy, parts["choose"]),
     )
+    write_bundle(options.policy, _bundle(options, table, parts, point))
+    return receipt
 
 
 def _propose(options: FitOptions, part: Table) -> list[Policy]:

@@ -1,16 +1,16 @@
 """adalabel import: make a table of predictions somebody already has, without running a network."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.options import CommandOptions
 from pipelines.table import files, known_manifest, merged
 from policy.answers import Answers, answers_from_probabilities
 from policy.costs import Costs, read_costs
@@ -23,11 +23,11 @@ from transforms.commit import write_once
 
 SHARD = "imported"
 
-_COLUMNS = ("key", "label", "classes", "probabilities")
+_SCHEMA = pa.schema([ANSWERS_SCHEMA.field(i) for i in range(4)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions:
+class ImportOptions(CommandOptions):
     """Make a table of recorded predictions, or add them to one that has the same keys.
 
     Each file is Parquet with columns key (string), label (int), classes (list of int) and
@@ -65,7 +65,7 @@ class _Predictions:
     row: Mapping[str, int]
     labels: Sequence[int | None]
     answers: Answers
-    fingerprint: str
+    digest: str
 
 
 Rows = list[dict[str, Any]]
@@ -76,19 +76,46 @@ def run(options: ImportOptions) -> ImportReceipt:
     costs = read_costs(options.costs)
     found = {name: _read(path) for name, path in _named(options.answer).items()}
     known = known_manifest(options.table)
+    _check_names(found, known)
     shards = _known_rows(options.table, known) if known else _first_rows(found)
     manifest = _manifest(known, found, costs, {shard: len(rows) for shard, rows in shards.items()})
-    for name, predictions in found.items():
-        about = {"fingerprint": predictions.fingerprint}
-        for shard, rows in shards.items():
-            content = parquet_bytes(_filled(rows, predictions), ANSWERS_SCHEMA, about)
-            write_once(options.table, answers_path(name, shard), content)
+    k = manifest.topk or None
+    contents = {
+        answers_path(name, shard): parquet_bytes(
+            _filled(rows, predictions, k),
+            ANSWERS_SCHEMA,
+            {"fingerprint": _fingerprint(name), "digest": predictions.digest},
+        )
+        for name, predictions in found.items()
+        for shard, rows in shards.items()
+    }
+    for path, content in contents.items():  # only once every row of every file is known to be good
+        write_once(options.table, path, content)
     write_once(options.table, MANIFEST, to_json(manifest).encode())
     graph = manifest.graph
     return ImportReceipt(options.table, graph.answers, sum(manifest.shards.values()), graph.unit)
 
 
+def _fingerprint(name: str) -> str:
+    """Imported answers of one name come from one network; only the user can know that they do."""
+    return f"imported:{name}"
+
+
+def _check_names(found: Iterable[str], known: TableManifest | None) -> None:
+    """Refuse to write over what was extracted."""
+    for name in found:
+        network = known.networks.get(name) if known else None
+        imported = network is not None and network.fingerprint == _fingerprint(name)
+        if known and name in known.graph.stage and not imported:
+            raise InputError(
+                f"--answer {name}=...: the table has a stage {name!r} that was extracted; import "
+                "under another name"
+            )
+
+
 def _named(answers: Sequence[str]) -> dict[str, str]:
+    if not answers:
+        raise InputError("--answer: nothing to import; wanted NAME=FILE.parquet")
     named = {}
     for text in answers:
         name, equals, path = text.partition("=")
@@ -101,38 +128,45 @@ def _named(answers: Sequence[str]) -> dict[str, str]:
 def _read(path: str) -> _Predictions:
     try:
         content = Path(path).read_bytes()
-        table = pq.read_table(pa.BufferReader(content), columns=list(_COLUMNS))
-    except (OSError, pa.ArrowException) as error:
+        found = pq.read_table(pa.BufferReader(content), columns=list(_SCHEMA.names))
+        table = found.select(_SCHEMA.names).cast(_SCHEMA)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        wanted = ", ".join(f"{field.name} ({field.type})" for field in _SCHEMA)
         raise InputError(
-            f"{path}: cannot be read as Parquet with columns {', '.join(_COLUMNS)}: {error}"
+            f"{path}: cannot be read as Parquet with columns {wanted}: {error}"
         ) from error
     keys = table["key"].to_pylist()
     row = {key: number for number, key in enumerate(keys)}
-    if len(row) < len(keys) or None in row:
-        raise InputError(f"{path}: {len(keys) - len(row)} keys are repeated or null; each once")
-    classes = _matrix(table["classes"], np.int32, path)
-    probabilities = _matrix(table["probabilities"], np.float32, path)
-    if (
-        classes.shape != probabilities.shape
-        or not ((probabilities >= 0) & (probabilities <= 1)).all()
-    ):
+    if len(row) < len(keys):
+        raise InputError(f"{path}: {len(keys) - len(row)} keys are repeated; each once")
+    classes, probabilities = _matrix(table["classes"], path), _matrix(table["probabilities"], path)
+    if classes.shape != probabilities.shape or (classes < 0).any():
         raise InputError(
             f"{path}: classes {classes.shape} and probabilities {probabilities.shape} must have "
-            "one shape, and probabilities must lie in [0, 1]"
+            "one shape, and classes must be 0 or more"
         )
-    answers = answers_from_probabilities(classes, probabilities)
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return _Predictions(path, row, table["label"].to_pylist(), answers, digest)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise InputError(f"{path}: probabilities must lie in [0, 1]")
+    return _Predictions(
+        path=path,
+        row=row,
+        labels=table["label"].to_pylist(),
+        answers=answers_from_probabilities(classes, probabilities),
+        digest=hashlib.sha256(content).hexdigest()[:16],
+    )
 
 
-def _matrix(column: pa.ChunkedArray, kind: type[Any], path: str) -> Any:  # noqa: ANN401
-    lengths = set(column.combine_chunks().value_lengths().to_pylist())
-    if len(lengths) != 1 or None in lengths or 0 in lengths:
+def _matrix(column: pa.ChunkedArray, path: str) -> Any:  # noqa: ANN401 - of either number type
+    """[n, k] of a column of lists that all have the same length."""
+    lists = column.combine_chunks()
+    lengths = set(lists.value_lengths().to_pylist())
+    flat = lists.flatten()
+    if len(lengths) != 1 or None in lengths or 0 in lengths or flat.null_count:
         raise InputError(
-            f"{path}: rows hold {sorted(map(str, lengths))} classes; wanted one number"
+            f"{path}: rows hold {sorted(map(str, lengths))} classes and {flat.null_count} nulls; "
+            "wanted the same number in every row, and none null"
         )
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, lengths.pop()).astype(kind)
+    return flat.to_numpy().reshape(-1, lengths.pop())
 
 
 def _first_rows(found: Mapping[str, _Predictions]) -> dict[str, Rows]:
@@ -154,15 +188,15 @@ def _known_rows(table: str, known: TableManifest) -> dict[str, Rows]:
     return shards
 
 
-def _filled(rows: Rows, predictions: _Predictions) -> Rows:
-    """The rows with this file's answers; rejected rows stay without."""
+def _filled(rows: Rows, predictions: _Predictions, k: int | None) -> Rows:
+    """The rows with the k best of this file's answers; rejected rows stay without."""
     missing = [r["key"] for r in rows if r["status"] == OK and r["key"] not in predictions.row]
     if missing:
         raise InputError(
             f"{predictions.path}: lacks {len(missing)} of {len(rows)} keys, {missing[0]!r} first; "
             "all answers of a table must be for the same images"
         )
-    answers, filled = predictions.answers, []
+    answers, filled = predictions.answers.top(k), []
     for row in rows:
         number = predictions.row.get(row["key"])
         if row["status"] != OK or number is None:
@@ -195,7 +229,7 @@ def _manifest(
         )
     stages = tuple(Stage(name, costs.costs[name], answers=True) for name in found)
     graph = StageGraph(stages, costs.unit)
-    networks = {name: TableNetwork(p.fingerprint, (name,)) for name, p in found.items()}
+    networks = {name: TableNetwork(_fingerprint(name), (name,)) for name in found}
     k = min(predictions.answers.classes.shape[1] for predictions in found.values())
     classes = 1 + max(int(p.answers.classes.max()) for p in found.values())
     if known is None:

@@ -8,7 +8,15 @@ from transforms.work import WorkerOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineOptions:
+class CommandOptions:
+    """What every command takes."""
+
+    json: bool = False
+    """Print the receipt as one JSON object, for machines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions(CommandOptions):
     """How a worker uses its machine."""
 
     batch_size: int = 64

@@ -1,7 +1,9 @@
 """What a table holds already, what it will hold, and what it turned out to hold."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
@@ -71,9 +73,10 @@ def extended(
 
 
 def merged(graph: StageGraph, other: StageGraph) -> StageGraph:
-    """Both graphs in one; stages of the same name are the same."""
+    """Both graphs in one; of stages with the same name, the other's counts."""
+    known = tuple(other.stage.get(stage.name, stage) for stage in graph.stages)
     new = tuple(stage for stage in other.stages if stage.name not in graph.stage)
-    return replace(graph, stages=graph.stages + new)
+    return replace(graph, stages=known + new)
 
 
 def _check_same_kind(table: str, known: TableManifest, ours: TableManifest) -> None:
@@ -114,33 +117,45 @@ def _check_no_gap(known: TableManifest, ours: TableManifest) -> None:
         )
 
 
-def counted(table: str, manifest: TableManifest) -> tuple[TableManifest, dict[str, int]]:
-    """The manifest with the records counted in the files, and the rejected ones by status.
+def counted(
+    table: str, manifest: TableManifest, sizes: Mapping[str, int]
+) -> tuple[TableManifest, dict[str, int]]:
+    """The manifest with the records counted in the files, and those without an answer by reason.
 
-    Raises InputError where a file was made by another network or files of a shard disagree.
+    A record that only some networks could not answer counts too. `sizes` gives the bytes of the
+    shards of this run. Raises InputError where a file was made by another network, with another
+    --topk or of another shard, or where the files of a shard disagree.
     """
     shards: dict[str, int] = {}
-    rejected: dict[str, int] = {}
-    for number, (name, network) in enumerate(manifest.networks.items()):
-        for shard in manifest.shards:
+    rejected = Counter[str]()
+    for shard in manifest.shards:
+        without = Counter[str]()
+        for name, network in manifest.networks.items():
+            wanted = {"fingerprint": network.fingerprint, "topk": manifest.topk}
+            if shard in sizes:
+                wanted["input_bytes"] = sizes[shard]
             for path in files(manifest, name, shard):
-                rows, statuses = _footer(f"{table}/{path}", network.fingerprint)
+                rows, about = _footer(f"{table}/{path}")
+                _check_made_so(f"{table}/{path}", about, wanted)
                 if shards.setdefault(shard, rows) != rows:
                     raise InputError(f"{table}/{path}: has {rows} rows, wanted {shards[shard]}")
-            if number == 0:
-                for status in statuses.keys() - {OK}:
-                    rejected[status] = rejected.get(status, 0) + statuses[status]
-    return replace(manifest, shards=shards), rejected
+                without |= Counter(about["statuses"])
+        del without[OK]
+        rejected += without
+    return replace(manifest, shards=shards), dict(rejected)
 
 
-def _footer(path: str, fingerprint: str) -> tuple[int, dict[str, int]]:
-    """Rows and rows by status of one file of the table."""
+def _footer(path: str) -> tuple[int, dict[str, Any]]:
+    """Rows of one file of the table, and what it says of itself."""
     with FileSystems.open(path, compression_type="uncompressed") as file:
         parquet = pq.ParquetFile(file)
-        rows, about = parquet.metadata.num_rows, read_about(parquet.schema_arrow)
-    if about.get("fingerprint") != fingerprint:
-        raise InputError(
-            f"{path}: was made by network {about.get('fingerprint')}, not {fingerprint}; delete it "
-            "and run again"
-        )
-    return rows, about["statuses"]
+        return parquet.metadata.num_rows, read_about(parquet.schema_arrow)
+
+
+def _check_made_so(path: str, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for field, value in wanted.items():
+        if field in about and about[field] != value:
+            raise InputError(
+                f"{path}: was made with {field} {about[field]}, this run has {value}; choose "
+                "another --output, or delete the file to make it again"
+            )

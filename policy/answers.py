@@ -33,8 +33,8 @@ class Answers:
         """The answers for these rows, in this order."""
         return Answers(self.classes[rows], self.probabilities[rows], self.entropy[rows])
 
-    def top(self, k: int) -> "Answers":
-        """The same answers with only the k best classes."""
+    def top(self, k: int | None) -> "Answers":
+        """The same answers with only the k best classes (None: all)."""
         return Answers(self.classes[:, :k], self.probabilities[:, :k], self.entropy)
 
 

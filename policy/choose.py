@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from policy.errors import InputError
 from policy.evaluate import Point
 
+_ROUNDING = 1 + 1e-9  # a mean of equal costs may lie a last digit above them
+
 
 def within_loss(points: Sequence[Point], max_loss: float) -> Point:
     """The cheapest point that loses at most `max_loss`; the full network is always among them."""
@@ -19,7 +21,7 @@ def within_loss(points: Sequence[Point], max_loss: float) -> Point:
 
 def within_budget(points: Sequence[Point], budget: float) -> Point:
     """The point that loses least among those whose mean cost is at most `budget`."""
-    allowed = [point for point in points if point.cost <= budget]
+    allowed = [point for point in points if point.cost <= budget * _ROUNDING]
     if not allowed:
         raise InputError(
             f"no policy costs at most {budget} per image; the cheapest costs "

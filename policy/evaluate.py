@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.answers import Answers
-from policy.losses import Metric, Objective, regret, wrong
+from policy.losses import Metric, Objective, knows, regret, wrong
 from policy.rules import Policy
 from policy.simulate import simulate
 from policy.table import Table
+
+_OBJECTIVES: tuple[Objective, Objective] = ("loss", "excess")
 
 
 @dataclass(frozen=True)
@@ -28,54 +30,62 @@ class Usage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy on n images; cost is the mean per image in `unit`, accuracies are fractions.
+    """A policy on n images; costs are means per image in `unit`, accuracies are fractions.
 
-    speedup: cost of the full network over `cost`. top1_loss, top5_loss: accuracy of the full
-    network less that of the policy. top1_excess, top5_excess: share of images that the full
-    network gets right and the policy does not.
+    speedup: `full_cost`, that of the full network, over `cost`; None where it costs nothing.
+    top1_loss, top5_loss: accuracy of the full network less that of the policy. top1_excess,
+    top5_excess: share of images that the full network gets right and the policy does not. What
+    concerns the five best classes is None where fewer are recorded.
     """
 
     n: int
     unit: str
     cost: float
-    speedup: float
+    full_cost: float
+    speedup: float | None
     top1: float
-    top5: float
+    top5: float | None
     top1_loss: float
-    top5_loss: float
+    top5_loss: float | None
     top1_excess: float
-    top5_excess: float
+    top5_excess: float | None
     usage: dict[str, Usage]
 
 
 def evaluate(policy: Policy, table: Table) -> Evaluation:
     """Replay a policy on every row of a table."""
     routes = simulate(policy, table.outputs)
-    given = routes.answers(table.outputs, 5)
-    full = table.outputs[policy.graph.full]
-    cost = float(routes.cost.mean())
-    lost = {
-        (metric, objective): float(regret(given, full, table.labels, metric, objective).mean())
-        for metric in METRICS
-        for objective in OBJECTIVES
-    }
+    given, full = routes.answers(table.outputs, 5), table.outputs[policy.graph.full]
+    cost, full_cost = float(routes.cost.mean()), policy.graph.cost((policy.graph.full,))
+    top1, top1_loss, top1_excess = _accuracy(given, full, table.labels, "top1")
+    five: tuple[float | None, float | None, float | None] = (None, None, None)
+    if knows(given, "top5") and knows(full, "top5"):
+        five = _accuracy(given, full, table.labels, "top5")
     return Evaluation(
         n=len(table.keys),
         unit=policy.graph.unit,
         cost=cost,
-        speedup=policy.graph.cost((policy.graph.full,)) / cost if cost else float("inf"),
-        top1=1 - float(wrong(given, table.labels, "top1").mean()),
-        top5=1 - float(wrong(given, table.labels, "top5").mean()),
-        top1_loss=lost["top1", "loss"],
-        top5_loss=lost["top5", "loss"],
-        top1_excess=lost["top1", "excess"],
-        top5_excess=lost["top5", "excess"],
+        full_cost=full_cost,
+        speedup=full_cost / cost if cost else None,
+        top1=top1,
+        top5=five[0],
+        top1_loss=top1_loss,
+        top5_loss=five[1],
+        top1_excess=top1_excess,
+        top5_excess=five[2],
         usage=_usage(policy, routes.trails, routes.trail_of),
     )
 
 
-METRICS: tuple[Metric, ...] = ("top1", "top5")
-OBJECTIVES: tuple[Objective, ...] = ("loss", "excess")
+def _accuracy(
+    given: Answers, full: Answers, labels: NDArray[np.int32], metric: Metric
+) -> tuple[float, float, float]:
+    """Accuracy, loss and excess against the full network."""
+    right = 1 - float(wrong(given, labels, metric).mean())
+    loss, excess = (
+        float(regret(given, full, labels, metric, objective).mean()) for objective in _OBJECTIVES
+    )
+    return right, loss, excess
 
 
 def _usage(

@@ -100,6 +100,11 @@ class StageGraph:
             after = [later for earlier, later in self.edges if earlier == answer]
         return tuple(sorted(after, key=lambda other: self.cost((other,))))
 
+    def with_edges(self) -> "StageGraph":
+        """The same graph with its edges spelt out, so that new costs do not change them."""
+        edges = tuple((a, later) for a in self.answers for later in self.followers(a))
+        return replace(self, edges=edges)
+
     def with_costs(self, costs: Mapping[str, float], unit: str) -> "StageGraph":
         """The same graph at other costs; every stage must be priced."""
         unpriced = [stage.name for stage in self.stages if stage.name not in costs]

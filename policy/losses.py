@@ -12,18 +12,26 @@ from policy.errors import InputError
 Metric = Literal["top1", "top5"]
 Objective = Literal["excess", "loss"]
 
+_K: dict[Metric, int] = {"top1": 1, "top5": 5}
+
+
+def knows(answers: Answers, metric: Metric) -> bool:
+    """Whether enough classes are recorded for a metric: k of them, or all there are."""
+    k = _K[metric]
+    everything = np.allclose(answers.probabilities.sum(axis=1), 1, atol=1e-3)
+    return answers.classes.shape[1] >= k or bool(everything)
+
 
 def wrong(answers: Answers, labels: NDArray[np.int32], metric: Metric) -> NDArray[np.bool_]:
     """[n], True where the label is not among the best one (five) classes.
 
-    Raises InputError if fewer are recorded, unless they are all there are (they sum to 1).
+    Raises InputError if too few classes are recorded to tell.
     """
-    k = 1 if metric == "top1" else 5
-    found = answers.classes.shape[1]
-    if found < k and not np.allclose(answers.probabilities.sum(axis=1), 1, atol=1e-3):
+    k = _K[metric]
+    if not knows(answers, metric):
         raise InputError(
-            f"{metric} needs the {k} best classes; the table holds {found}. Extract with a larger "
-            "--topk."
+            f"{metric} needs the {k} best classes; the table holds {answers.classes.shape[1]}. "
+            "Extract with a larger --topk."
         )
     hit: NDArray[np.bool_] = (answers.classes[:, :k] == labels[:, None]).any(axis=1)
     return ~hit

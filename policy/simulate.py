@@ -19,7 +19,8 @@ class Routes:
     cost: NDArray[np.float64]
 
     def answers(self, outputs: Mapping[str, Answers], k: int) -> Answers:
-        """The final answers [n] with their k best classes."""
+        """The final answers [n] with their k best classes, or as many as every answer has."""
+        k = min(k, *(outputs[trail[-1]].classes.shape[1] for trail in self.trails))
         groups = [np.flatnonzero(self.trail_of == i) for i in range(len(self.trails))]
         parts = [
             outputs[trail[-1]].take(rows).top(k)

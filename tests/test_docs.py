@@ -46,7 +46,7 @@ def test_the_readmes_commands_run_in_their_order(
     for words in wanted[:start]:
         assert main(words[1:]) == 0
     assert (tmp_path / "labels" / "00000.parquet").is_file()
-    assert (tmp_path / "labels" / "receipt.json").is_file()
+    assert (tmp_path / "labels" / "_receipt.json").is_file()
 
     monkeypatch.chdir(tmp_path / "labels")  # a table of its own for the imported predictions
     write_predictions(Path())

@@ -19,6 +19,7 @@ from policy.features import Feature
 from policy.graph import Stage, StageGraph
 from policy.heads import Head
 from policy.rules import STOP, Policy, Rule
+from transforms.shards import Shard
 
 CLASSES = 4
 FOLDER = Path(__file__).parent
@@ -114,6 +115,11 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+def shard(name: str, path: Path) -> Shard:
+    """A shard of this name and path, as matching would find it."""
+    return Shard(name, str(path), path.stat().st_size if path.exists() else 0)
 
 
 def image_members(rng: np.random.Generator, n: int, first: int = 0) -> list[tuple[str, bytes]]:

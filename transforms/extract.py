@@ -59,18 +59,23 @@ class ExtractStep:
         """Nothing but where the record came from and why there is no answer."""
         return {**_origin(item), "label": None}
 
-    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
+    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write the shard's file of every answer and trunk of the engine."""
         for network, trunks in self.engine.trunks.items():
-            about = {"fingerprint": self.engine.fingerprints[network]}
+            about = {
+                "fingerprint": self.engine.fingerprints[network],
+                "input_bytes": shard.bytes,
+                "topk": self.topk,
+            }
             for trunk in trunks:
                 own = [{**row, "features": row.get(trunk)} for row in rows]
                 content = parquet_bytes(own, FEATURES_SCHEMA, about)
-                write_once(self.table, features_path(trunk, shard), content)
+                write_once(self.table, features_path(trunk, shard.name), content)
             own = [{**row, **row.get(network, _NOTHING)} for row in rows]
             content = parquet_bytes(own, ANSWERS_SCHEMA, about)
-            write_once(self.table, answers_path(network, shard), content)
-        return {"shard": shard, "records": len(rows), "started": started, "finished": time.time()}
+            write_once(self.table, answers_path(network, shard.name), content)
+        times = {"started": started, "finished": time.time()}
+        return {"shard": shard.name, "records": len(rows)} | times
 
     def _label_error(self, item: Prepared) -> str | None:
         classes = len(self.engine.class_names)

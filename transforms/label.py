@@ -47,13 +47,14 @@ class LabelStep:
         """A row without a label."""
         return {"key": item.key, "status": item.status, "error": item.error}
 
-    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
+    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write the shard's rows, then its statistics, which mark it done."""
-        about = {"fingerprint": self.fingerprint}
-        write_once(self.output, f"{shard}.parquet", parquet_bytes(rows, LABELS_SCHEMA, about))
+        about = {"fingerprint": self.fingerprint, "input_bytes": shard.bytes}
+        content = parquet_bytes(rows, LABELS_SCHEMA, about)
+        write_once(self.output, f"{shard.name}.parquet", content)
         times = {"started": started, "finished": time.time()}
-        statistics = about | statistics_of(shard, rows) | times
-        write_once(self.output, f"{shard}.json", json.dumps(statistics, indent=2).encode())
+        statistics = about | statistics_of(shard.name, rows) | times
+        write_once(self.output, f"{shard.name}.json", json.dumps(statistics, indent=2).encode())
         return statistics
 
     def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:

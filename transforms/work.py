@@ -41,7 +41,7 @@ class Step(Protocol):
     def reject(self, item: Prepared) -> Row:
         """The row of a record that could not be decoded."""
 
-    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
+    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write a whole shard, begun at this time, rows in record order; return its statistics."""
 
 
@@ -53,11 +53,11 @@ class ShardLoop:
         self.step = step
         self.ahead = DecodeAhead(step.inputs, pool, depth)
         self.rows: Collector[Row] = Collector()
-        self._started: dict[str, float] = {}
+        self._begun: dict[str, tuple[Shard, float]] = {}
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read one shard; yield the statistics of every shard that became whole."""
-        self._started[shard.name] = time.time()
+        self._begun[shard.name] = (shard, time.time())
         records = 0
         for records, record in enumerate(read_records(shard), start=1):
             for item in self.ahead.submit(shard.name, records - 1, record):
@@ -85,8 +85,9 @@ class ShardLoop:
             self.rows.add(item.shard, item.row, row)
 
     def _write(self) -> Iterator[dict[str, Any]]:
-        for shard, rows in self.rows.whole():
-            yield self.step.write(shard, rows, self._started.pop(shard))
+        for name, rows in self.rows.whole():
+            shard, started = self._begun.pop(name)
+            yield self.step.write(shard, rows, started)
 
 
 @dataclass(frozen=True)

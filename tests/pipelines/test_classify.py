@@ -82,7 +82,7 @@ def test_the_receipt_adds_up(world: Any, done: tuple[Path, ClassifyReceipt]) -> 
 
 def test_the_receipt_lies_beside_the_labels(done: tuple[Path, ClassifyReceipt]) -> None:
     output, receipt = done
-    written = json.loads((output / "receipt.json").read_text())
+    written = json.loads((output / "_receipt.json").read_text())
     assert written["records"] == receipt.records
     assert written["promise"]["promise"] == "top1 excess at most 0.05"
 

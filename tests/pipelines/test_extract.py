@@ -164,7 +164,7 @@ def test_a_changed_network_is_refused(world: Any, tmp_path: Path) -> None:
 def test_a_changed_network_is_refused_before_the_first_manifest(world: Any, tmp_path: Path) -> None:
     mine = world.at(tmp_path)
     Path(mine.table, "manifest.json").unlink()
-    with pytest.raises(InputError, match="was made by network"):
+    with pytest.raises(InputError, match="was made with fingerprint"):
         mine.extract(networks=world.networks_file(tmp_path / "changed", seed=1))
 
 

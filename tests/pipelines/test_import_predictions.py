@@ -159,11 +159,11 @@ PROBABILITIES = two()["dear"]["probabilities"]
     ("changes", "message"),
     [
         ({"key": ["x", *KEYS[1:]]}, "dear.parquet: lacks 1 of 100 keys, '000' first; all answ"),
-        ({"key": [*KEYS[:99], "003"]}, "dear.parquet: 1 keys are repeated or null; each once"),
-        ({"key": [*KEYS[:99], None]}, "dear.parquet: .* keys are repeated or null; each once"),
+        ({"key": [*KEYS[:99], "003"]}, "dear.parquet: 1 keys are repeated; each once"),
+        ({"key": [*KEYS[:99], None]}, "dear.parquet: cannot be read .*null"),
         ({"label": [7, *LABELS[1:]]}, "key '000' has label 7, elsewhere 0; the files do not"),
         ({"label": [None, *LABELS[1:]]}, "key '000' has label None, elsewhere 0"),
-        ({"classes": [[1], *CLASS_LISTS[1:]]}, r"rows hold \['1', '5'\] classes; wanted one"),
+        ({"classes": [[1], *CLASS_LISTS[1:]]}, r"rows hold \['1', '5'\] classes .*; wanted the"),
         ({"classes": [None, *CLASS_LISTS[1:]]}, r"rows hold \['5', 'None'\] classes"),
         ({"classes": [c[:4] for c in CLASS_LISTS]}, r"classes \(100, 4\) and probabilities \(100"),
         ({"probabilities": [[1.5] * 5, *PROBABILITIES[1:]]}, r"probabilities must lie in \[0, 1"),
@@ -183,8 +183,8 @@ def test_files_that_do_not_fit_are_refused_by_name(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"key": list(range(100))}, {"label": ["cat"] * 100}, {"label": [0.5] * 100}],
-    ids=["number keys", "text labels", "fractional labels"],
+    [{"label": ["cat"] * 100}, {"label": [0.5] * 100}],
+    ids=["text labels", "fractional labels"],
 )
 def test_columns_of_another_type_are_refused_by_file(
     tmp_path: Path, changes: dict[str, Any]

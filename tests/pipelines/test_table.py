@@ -56,7 +56,7 @@ def test_merged_graphs_hold_shared_stages_once() -> None:
 def test_rejected_rows_are_counted_once_though_several_files_hold_them(
     world: Any, manifest: TableManifest
 ) -> None:
-    found, rejected = counted(world.table, manifest)
+    found, rejected = counted(world.table, manifest, {})
     assert found.shards == {"s0": 42, "s1": 42, "s2": 42}
     assert rejected == {"decode": 1}
 
@@ -69,9 +69,9 @@ def test_a_file_of_another_network_is_refused(
     (answers / "big/s1.parquet").write_bytes((answers / "small/s1.parquet").read_bytes())
     ours, other = (manifest.networks[name].fingerprint for name in ("big", "small"))
     with pytest.raises(
-        InputError, match=f"big/s1.parquet: was made by network {other}, not {ours}; delete it"
+        InputError, match=f"big/s1.parquet: was made with fingerprint {other}, this run has {ours}"
     ):
-        counted(mine.table, manifest)
+        counted(mine.table, manifest, {})
 
 
 def test_files_of_one_shard_with_different_rows_are_refused(
@@ -83,11 +83,11 @@ def test_files_of_one_shard_with_different_rows_are_refused(
     about = {"fingerprint": manifest.networks["small"].fingerprint}
     path.write_bytes(parquet_bytes(rows, FEATURES_SCHEMA, about))
     with pytest.raises(InputError, match=r"block1/s2.parquet: has 5 rows, wanted 42"):
-        counted(mine.table, manifest)
+        counted(mine.table, manifest, {})
 
 
 def test_a_missing_file_is_named(world: Any, manifest: TableManifest, tmp_path: Path) -> None:
     mine = world.at(tmp_path)
     Path(mine.table, "answers/big/s1.parquet").unlink()
     with pytest.raises((InputError, FileNotFoundError), match=r"answers/big/s1.parquet"):
-        counted(mine.table, manifest)
+        counted(mine.table, manifest, {})

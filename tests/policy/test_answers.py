@@ -103,7 +103,7 @@ def test_a_row_that_is_not_finite_has_entropy_nan_and_harms_no_other(row: list[f
 
 @pytest.mark.parametrize("row", [[3e38, -3e38], [1e39, 0.0], [-1e39, 0.0]])
 def test_logits_at_the_end_of_float32_give_no_warning(row: list[float]) -> None:
-    largest = np.finfo(np.float32).max
+    largest = float(np.finfo(np.float32).max)
     fits = max(row) <= largest
     answers = answers_from_logits(np.array([row]), None)
     assert answers.finite.tolist() == [fits]

@@ -48,6 +48,13 @@ def test_a_loss_or_cost_of_exactly_the_limit_is_allowed() -> None:
     assert within_loss([point], 0.25) is within_budget([point], 0.5) is point
 
 
+def test_a_mean_of_equal_costs_a_last_digit_above_the_budget_is_allowed() -> None:
+    (point,) = points((np.nextafter(0.1, 1), 0))
+    assert within_budget([point], 0.1) is point
+    with pytest.raises(InputError, match="no policy costs at most"):
+        within_budget(points((0.1001, 0)), 0.1)
+
+
 def test_a_loss_that_no_policy_keeps_is_refused() -> None:
     message = r"no policy loses at most 0\.1; the best loses 0\.2\. Allow a larger --max-loss"
     with pytest.raises(InputError, match=message):

@@ -98,6 +98,14 @@ def test_of_actions_that_cost_the_same_the_first_is_taken(costs: Matrix) -> None
     assert fit_linear(np.random.default_rng(0).random((20, 2)), costs).is_constant == 0
 
 
+@pytest.mark.parametrize("actions", [2, 3])
+def test_images_to_which_no_choice_matters_do_not_count(actions: int) -> None:
+    costs = np.ones((20, actions))
+    costs[::2, 1] = 0
+    linear = fit_linear(np.random.default_rng(0).random((20, 2)), costs)
+    assert linear.is_constant == 1
+
+
 def test_fewer_images_than_features_only_allow_a_constant() -> None:
     values, costs = stop_or_go(0, n=4)
     wide = np.repeat(values, 6, axis=1)

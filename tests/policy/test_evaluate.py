@@ -5,7 +5,6 @@ import pytest
 import tiny
 
 from policy.answers import Answers
-from policy.errors import InputError
 from policy.evaluate import evaluate, measure
 from policy.graph import Stage, StageGraph
 from policy.losses import Metric, Objective, regret, wrong
@@ -94,20 +93,27 @@ def test_an_answer_that_is_never_got_is_used_by_none() -> None:
 
 def test_the_full_network_loses_nothing_and_saves_nothing() -> None:
     found = evaluate(always(tiny.GRAPH, BIG), table(0))
-    assert (found.cost, found.speedup) == (9.5, 1.0)
+    assert (found.cost, found.full_cost, found.speedup) == (9.5, 9.5, 1.0)
     assert (found.top1_loss, found.top1_excess) == (0, 0)
 
 
-def test_labels_for_nothing_are_infinitely_fast() -> None:
+def test_labels_for_nothing_have_no_speedup() -> None:
     free = StageGraph(tuple(Stage(name, 0.0, answers=True) for name in (EXIT, SMALL, BIG)), "ms")
     found = evaluate(always(free, EXIT), table(0))
-    assert (found.cost, found.speedup) == (0, np.inf)
+    assert (found.cost, found.full_cost, found.speedup) == (0, 0, None)
     assert found.usage[EXIT].cost == 0
 
 
-def test_too_few_classes_for_top5_are_refused() -> None:
-    with pytest.raises(InputError, match="top5 needs the 5 best classes; the table holds 2"):
-        evaluate(tiny.POLICY, table(0, k=2))
+def test_too_few_classes_leave_top5_open_and_top1_as_it_is() -> None:
+    few, all_classes = (evaluate(tiny.POLICY, table(0, k)) for k in (2, None))
+    assert (few.top5, few.top5_loss, few.top5_excess) == (None, None, None)
+    assert replace(few, top5=1.0, top5_loss=0.0, top5_excess=0.0) == all_classes
+
+
+def test_answers_of_different_depth_are_compared_on_the_classes_all_have() -> None:
+    on = table(0)
+    on = replace(on, outputs={**on.outputs, SMALL: on.outputs[SMALL].top(2)})
+    assert evaluate(tiny.POLICY, on).top1 == evaluate(tiny.POLICY, table(0)).top1
 
 
 @pytest.mark.parametrize("metric", ["top1", "top5"])

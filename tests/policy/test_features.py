@@ -83,7 +83,7 @@ def test_a_class_that_was_not_recorded_is_refused() -> None:
 
 
 def test_a_negative_index_is_refused() -> None:
-    with pytest.raises(ValueError, match="index"):
+    with pytest.raises((InputError, ValueError), match="index"):
         Feature("a", "probability", -1)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from policy.answers import Answers
 from policy.errors import InputError
-from policy.losses import Metric, Objective, regret, regrets, wrong
+from policy.losses import Metric, Objective, knows, regret, regrets, wrong
 
 LABELS = np.array([0, 1, 2, 3], np.int32)
 
@@ -58,6 +58,12 @@ def test_the_full_network_regrets_nothing(objective: Objective) -> None:
 def test_fewer_than_five_classes_are_enough_if_there_are_no_others() -> None:
     every = replace(HALF.top(2), probabilities=np.full((4, 2), 0.5, np.float32))
     assert wrong(every, LABELS, "top5").tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("k", "top5"), [(1, False), (4, False), (5, True)])
+def test_a_metric_is_known_if_its_classes_are_recorded(k: int, top5: bool) -> None:  # noqa: FBT001
+    assert knows(HALF.top(k), "top1")
+    assert knows(HALF.top(k), "top5") == top5
 
 
 @pytest.mark.parametrize(("metric", "k", "found"), [("top5", 5, 4), ("top1", 1, 0)])

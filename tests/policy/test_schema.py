@@ -34,7 +34,7 @@ def test_a_whole_number_is_a_cost() -> None:
         ("true", "valid number"),
         ('"1.5"', "valid number"),
         ("null", "valid number"),
-        ("1e999", "finite number"),
+        ("1e999", "1e999|finite number"),
         ("NaN", "NaN is not a JSON number"),
         ("Infinity", "Infinity is not a JSON number"),
         ("-Infinity", "-Infinity is not a JSON number"),
@@ -82,9 +82,11 @@ def test_what_was_found_is_cut_short() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_problem_inside_a_value_is_told_without_prefix() -> None:
+def test_a_value_that_refuses_itself_is_told_like_any_other_problem() -> None:
     text = '{"unit": "ms", "stages": [{"name": "a", "cost": -1, "answers": true}]}'
-    with pytest.raises(InputError, match=r"top level: stage 'a' costs -1\.0; wanted a finite"):
+    with pytest.raises(
+        InputError, match=r"^x: .*stage 'a' costs -1\.0; wanted a finite number >= 0"
+    ):
         from_json(StageGraph, text, "x")
 
 

@@ -50,7 +50,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
     ]
     first = tiny.write_tar(folder / "a.tar", tiny.image_members(rng, 5) + odd)
     second = tiny.write_tar(folder / "b.tar", tiny.image_members(rng, 6))
-    return [Shard("a", str(first)), Shard("b", str(second))]
+    return [tiny.shard("a", first), tiny.shard("b", second)]
 
 
 def extracted(engine: Engine, shards: Sequence[Shard], table: Path, topk: int | None) -> list[Any]:
@@ -156,7 +156,7 @@ def test_an_answer_that_is_not_finite_is_a_row_with_a_reason_and_costs_no_other(
 
     monkeypatch.setattr(engine, "run", spoiled)
     rng = np.random.default_rng(0)
-    shard = Shard("s", str(tiny.write_tar(tmp_path / "s.tar", tiny.image_members(rng, 3))))
+    shard = tiny.shard("s", tiny.write_tar(tmp_path / "s.tar", tiny.image_members(rng, 3)))
     extracted(engine, [shard], tmp_path, None)
     rows = pq.read_table(tmp_path / "answers/small/s.parquet").to_pylist()
     assert [row["status"] for row in rows] == ["ok", "nonfinite", "ok"]
@@ -169,7 +169,7 @@ def test_an_answer_that_is_not_finite_is_a_row_with_a_reason_and_costs_no_other(
 def test_a_key_that_is_not_utf8_does_not_stop_the_job(engine: Engine, tmp_path: Path) -> None:
     image = tiny.image_bytes(np.random.default_rng(0))
     path = tiny.write_tar(tmp_path / "s.tar", [("caf\udce9.png", image), ("b.png", image)])
-    (done,) = extracted(engine, [Shard("s", str(path))], tmp_path, None)
+    (done,) = extracted(engine, [tiny.shard("s", path)], tmp_path, None)
     assert done["records"] == 2
 
 

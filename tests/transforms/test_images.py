@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from transforms import images
+from policy.errors import InputError
 from transforms.images import BadImage, InputSpec, decode, fit
 
 GREY = (0.5, 0.5, 0.5)
@@ -242,5 +243,5 @@ def test_the_size_of_an_input_is_that_of_what_is_made(
 def test_inputs_of_no_or_unknown_size_are_refused(
     resize: int | tuple[int, int], crop: int | None, std: Sequence[float], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):  # by pydantic, with the InputError inside
+    with pytest.raises(InputError, match=message):
         InputSpec(resize=resize, crop=crop, mean=GREY, std=tuple(std))

@@ -52,7 +52,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
     odd = [("x.png", image[:60]), ("far.cls", b"99"), ("far.png", image), ("0000.png", image)]
     first = tiny.write_tar(folder / "a.tar", tiny.image_members(rng, 7) + odd)
     second = tiny.write_tar(folder / "b.tar", tiny.image_members(rng, 6))
-    return [Shard("day1/a", str(first)), Shard("b", str(second))]
+    return [tiny.shard("day1/a", first), tiny.shard("b", second)]
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_an_answer_that_is_not_finite_is_a_row_without_a_label(
 ) -> None:
     monkeypatch.setattr(engine, "run", spoil(engine.run, "big"))
     rng = np.random.default_rng(0)
-    shard = Shard("s", str(tiny.write_tar(tmp_path / "s.tar", tiny.image_members(rng, 4))))
+    shard = tiny.shard("s", tiny.write_tar(tmp_path / "s.tar", tiny.image_members(rng, 4)))
     big = replace(bundle, policy=always(engine.graph, "big"))
     labelled(engine, big, [shard], tmp_path)
     rows = rows_of(tmp_path, "s")

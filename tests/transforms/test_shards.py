@@ -20,7 +20,7 @@ def names(*patterns: object) -> list[str]:
 def test_shards_are_found_by_path_and_by_glob_sorted_by_path(tmp_path: Path) -> None:
     touch(tmp_path, "b.tar", "a.tar", "c.TAR")
     assert match_shards([f"{tmp_path}/*.tar", f"{tmp_path}/c.TAR"]) == tuple(
-        Shard(name, f"{tmp_path}/{file}")
+        tiny.shard(name, tmp_path / file)
         for name, file in (("a", "a.tar"), ("b", "b.tar"), ("c", "c.TAR"))
     )
 
@@ -102,7 +102,7 @@ def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path: Path) ->
 def test_a_shard_of_unknown_format_is_refused(tmp_path: Path, use: object) -> None:
     touch(tmp_path, "a.zip")
     with pytest.raises(InputError, match=r"unknown shard format '.zip'"):
-        use(Shard("a", str(tmp_path / "a.zip")))
+        use(tiny.shard("a", tmp_path / "a.zip"))
 
 
 def test_keys_are_unique_across_shards(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_key_seen_again_is_a_rejected_duplicate(tmp_path: Path, extension: str
         keys[3] = "b"
     else:
         tiny.write_parquet(path, {"key": keys, "image": [b"x"] * 4})
-    records = list(read_records(Shard("s", str(path))))
+    records = list(read_records(tiny.shard("s", path)))
     assert [record.key for record in records] == [f"s/{key}" for key in keys]
     assert [record.status for record in records] == ["ok", "ok", "duplicate", "duplicate"]
     assert records[2].error == "this key came before in the same shard"
@@ -133,4 +133,4 @@ def test_a_key_seen_again_is_a_rejected_duplicate(tmp_path: Path, extension: str
 
 def test_compression_is_not_guessed_from_the_name(tmp_path: Path) -> None:
     path = tiny.write_tar(tmp_path / "a.gz.tar", [("a.png", b"x")])
-    assert count_records(Shard("a", str(path))) == 1
+    assert count_records(tiny.shard("a", path)) == 1

@@ -38,11 +38,11 @@ class Keys:
     def reject(self, item: Prepared) -> Row:
         return {"key": item.key, "status": item.status}
 
-    def write(self, shard: str, rows: list[Row], started: float) -> dict[str, Any]:
+    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         assert started > 0
-        assert shard not in self.written
-        self.written[shard] = rows
-        return {"shard": shard, "keys": [row["key"] for row in rows]}
+        assert shard.name not in self.written
+        self.written[shard.name] = rows
+        return {"shard": shard.name, "keys": [row["key"] for row in rows]}
 
 
 class Forgetful(Keys):
@@ -60,7 +60,7 @@ def shards(tmp_path: Path) -> list[Shard]:
     for name, n in (("a", 4), ("empty", 0), ("b", 2), ("c", 3)):
         members = tiny.image_members(rng, n)
         members += [("broken.png", b"x"), ("0000.png", b"y")] if name == "c" else []
-        made.append(Shard(name, str(tiny.write_tar(tmp_path / f"{name}.tar", members))))
+        made.append(tiny.shard(name, tiny.write_tar(tmp_path / f"{name}.tar", members)))
     return made
 
 

@@ -25,10 +25,14 @@ _WILDCARDS = "*?["
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of records. `name` is unique in a run and names the shard's outputs and keys."""
+    """One file of records. `name` is unique in a run and names the shard's outputs and keys.
+
+    `bytes` is the file's size, to notice a shard that was replaced by another.
+    """
 
     name: str
     path: str
+    bytes: int
 
 
 def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
@@ -41,12 +45,12 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
     found: dict[str, Shard] = {}
     taken: set[str] = set()
     for pattern in _expand_lists(patterns):
-        for path in _match(pattern):
+        for path, size in _match(pattern).items():
             _format(path)
             if path in taken:
                 continue
             taken.add(path)
-            shard = Shard(_name(path, pattern), path)
+            shard = Shard(_name(path, pattern), path, size)
             other = found.setdefault(shard.name, shard)
             if other.path != path:
                 raise InputError(
@@ -92,15 +96,15 @@ def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
             yield pattern
 
 
-def _match(pattern: str) -> list[str]:
+def _match(pattern: str) -> dict[str, int]:
     try:
         (result,) = FileSystems.match([pattern])
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
         raise InputError(f"--input {pattern}: cannot be listed: {error}") from error
-    paths = sorted(metadata.path for metadata in result.metadata_list)
-    if not paths:
+    found = {file.path: file.size_in_bytes for file in result.metadata_list}
+    if not found:
         raise InputError(f"--input {pattern}: matches no file; check the path and the quotes")
-    return paths
+    return found
 
 
 def _name(path: str, pattern: str) -> str:
@@ -108,7 +112,10 @@ def _name(path: str, pattern: str) -> str:
     for wildcard in _WILDCARDS:
         fixed = fixed.split(wildcard, 1)[0]
     folder = posixpath.dirname(fixed)
-    return posixpath.splitext(path.removeprefix(folder).lstrip("/"))[0]
+    name = posixpath.splitext(path.removeprefix(folder).lstrip("/"))[0]
+    if name.startswith("_"):
+        raise InputError(f"{path}: names that start with _ are kept for adalabel; rename the shard")
+    return name
 
 
 def _format(path: str) -> ModuleType:
