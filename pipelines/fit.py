@@ -86,8 +86,8 @@ class FitReceipt:
         return (
             f"{self.policy}: chose one of {self.proposed} policies fitted on {self.fitted} images "
             f"({self.promise})\n"
-            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image, {e.full_cost:.4g} with the full "
-            f"network; top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}){top5}\n"
+            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image (full network "
+            f"{e.full_cost:.4g}); top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}){top5}\n"
             f"  labelled by: {used}\n"
             "  Chosen on these images, so expect slightly worse; not certified."
         )

@@ -55,11 +55,14 @@ def answers_from_logits(logits: NDArray[np.floating], k: int | None) -> Answers:
     numbers in service. Classes of equal logit come in class order. A row with NaN or +infinity has
     entropy NaN; -infinity is a probability of 0.
     """
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        logits = np.ascontiguousarray(logits, dtype=np.float32)
     finite = ~(np.isnan(logits) | np.isposinf(logits)).any(axis=1)
     finite &= np.isfinite(logits).any(axis=1)
-    safe = np.where(finite[:, None], logits, 0).astype(np.float32)
+    safe = np.where(finite[:, None], logits, np.float32(0))
     order = np.argsort(-safe, axis=1, kind="stable")[:, :k].astype(np.int32)
-    shifted = safe - safe.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        shifted = safe - safe.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
     total = weights.sum(axis=1, keepdims=True)
     # -sum p log p = log(total) - sum p * shifted, which never takes the logarithm of 0

@@ -76,6 +76,7 @@ def write_bundle(folder: str, bundle: Bundle) -> None:
     """Write a bundle into a folder that is made where it is missing; policy.json comes last."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
+    (path / HEADS).unlink(missing_ok=True)  # of a bundle that was here before
     if bundle.heads:
         (path / HEADS).write_bytes(heads_to_bytes(bundle.heads))
     content = _PolicyFile(

@@ -47,13 +47,16 @@ def fit_linear(values: Matrix, costs: Matrix) -> Linear:
     section 3), so that is what every candidate is compared on.
     """
     n, actions = costs.shape
+    sensible = (costs < costs.max(axis=1, keepdims=True)).any(axis=0)
+    if _PAIR <= sensible.sum() < actions:
+        return _spread(fit_linear(values, costs[:, sensible]), sensible)
     zero = np.zeros((actions, values.shape[1]))
     candidates = [Linear(zero, np.eye(actions)[action]) for action in range(actions)]
     cheapest = costs.min(axis=1, keepdims=True)
-    if actions > 1 and len(np.unique(costs.argmin(axis=1))) > 1 and n > values.shape[1]:
+    if actions > 1 and len(np.unique(costs.argmin(axis=1))) > 1 and 0 < values.shape[1] < n:
         scale = values.std(axis=0)
-        scale[scale == 0] = 1.0
         centre = values.mean(axis=0)
+        scale[scale <= 1e-12 * np.abs(centre)] = 1.0  # constant but for rounding
         standard = (values - centre) / scale
         found = (
             _two_way(standard, costs) if actions == _PAIR else _many_way(standard, costs - cheapest)
@@ -62,6 +65,13 @@ def fit_linear(values: Matrix, costs: Matrix) -> Linear:
             weights = linear.weights / scale
             candidates.append(Linear(weights, linear.bias - weights @ centre))
     return min(candidates, key=lambda linear: linear.mean_cost(values, costs))
+
+
+def _spread(linear: Linear, sensible: NDArray[np.bool_]) -> Linear:
+    """The same decisions with the other actions added: each always scores below a sensible one."""
+    rows = np.maximum(np.cumsum(sensible) - 1, 0)
+    weights, bias = linear.weights[rows], linear.bias[rows]
+    return Linear(weights, np.where(sensible, bias, bias - 1 - np.abs(bias)))
 
 
 def _two_way(standard: Matrix, costs: Matrix) -> list[Linear]:

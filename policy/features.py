@@ -28,6 +28,11 @@ class Feature:
     kind: Kind
     index: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what would count from the end."""
+        if self.index < 0:
+            raise InputError(f"feature {self.kind!r} has index {self.index}; wanted at least 0")
+
 
 def feature_values(
     features: Sequence[Feature], trail: Mapping[str, Answers]
@@ -60,7 +65,7 @@ def _value(feature: Feature, trail: Mapping[str, Answers]) -> NDArray[np.floatin
         case "probability":
             _want_classes(feature, answers, feature.index + 1)
             return answers.probabilities[:, feature.index]
-        case "class_probability":
+        case _:
             return _class_probability(feature, answers)
 
 

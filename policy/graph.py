@@ -14,6 +14,9 @@ from policy.schema import STRICT
 IMAGE = "image"
 """The tensor every graph starts from: the encoded image."""
 
+STOP = "stop"
+"""The action that ends a trail (see rules), so no name for a stage."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Stage:
@@ -97,7 +100,7 @@ class StageGraph:
             floor = self.cost((answer,))
             after = [other for other in self.answers if self.cost((other,)) > floor]
         else:
-            after = [later for earlier, later in self.edges if earlier == answer]
+            after = [later for earlier, later in dict.fromkeys(self.edges) if earlier == answer]
         return tuple(sorted(after, key=lambda other: self.cost((other,))))
 
     def with_edges(self) -> "StageGraph":
@@ -130,7 +133,7 @@ class StageGraph:
 
 
 def _check_stage(stage: Stage, made: Collection[str]) -> None:
-    if not stage.name or stage.name in made:
+    if stage.name in ("", STOP) or stage.name in made:
         raise InputError(f"stage name {stage.name!r} is empty, reserved or used twice")
     missing = [need for need in stage.needs if need not in made]
     if missing or not stage.needs:

@@ -27,6 +27,10 @@ class Head:
                 f"head: wanted weight [classes, features] and bias [classes]; found "
                 f"{self.weight.shape} and {self.bias.shape}"
             )
+        if {self.weight.dtype, self.bias.dtype} != {np.dtype(np.float32)}:
+            raise InputError(
+                f"head: wanted float32; found {self.weight.dtype} and {self.bias.dtype}"
+            )
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise InputError("head: weight or bias holds NaN or infinity; fit it again")
 
@@ -41,8 +45,8 @@ class Head:
 
 def heads_to_bytes(heads: Mapping[str, Head]) -> bytes:
     """The heads by exit stage, as safetensors."""
-    tensors = {f"{name}.weight": head.weight for name, head in heads.items()}
-    tensors |= {f"{name}.bias": head.bias for name, head in heads.items()}
+    tensors = {f"{name}.weight": np.ascontiguousarray(head.weight) for name, head in heads.items()}
+    tensors |= {f"{name}.bias": np.ascontiguousarray(head.bias) for name, head in heads.items()}
     return save(tensors)
 
 
@@ -52,6 +56,8 @@ def heads_from_bytes(content: bytes, where: str) -> dict[str, Head]:
         tensors = load(content)
     except SafetensorError as error:
         raise InputError(f"{where}: not a safetensors file: {error}") from error
+    except KeyError as error:  # how safetensors says that NumPy has no such type
+        raise InputError(f"{where}: numbers of type {error}; wanted float32") from error
     names = sorted({name.rpartition(".")[0] for name in tensors})
     missing = [n for n in names if not {f"{n}.weight", f"{n}.bias"} <= tensors.keys()]
     if missing:

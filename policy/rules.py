@@ -10,11 +10,9 @@ from pydantic.dataclasses import dataclass
 from policy.answers import Answers
 from policy.errors import InputError
 from policy.features import Feature, feature_values
+from policy.graph import STOP as STOP  # noqa: PLC0414 - exported: the rules' word
 from policy.graph import StageGraph
 from policy.schema import STRICT
-
-STOP = "stop"
-"""The action that ends a trail: the label is that of its last answer."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,6 +1,7 @@
 """Strict JSON in and out of frozen dataclasses: unknown, missing or retyped fields are refused."""
 
 import json
+import math
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -40,13 +41,22 @@ def to_json(value: object) -> str:
 def parse_json(text: str | bytes, where: str) -> object:
     """Parse JSON, refusing what Python would let pass: NaN, Infinity and repeated fields."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
 
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large for a float")
+    return value
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -21,8 +21,10 @@ def split(
 
     A key lands in the same part whatever else the table holds.
     """
-    if not np.isclose(sum(shares.values()), 1):
-        raise ValueError(f"shares {dict(shares)} sum to {sum(shares.values())}; wanted 1")
+    if not np.isclose(sum(shares.values()), 1) or min(shares.values()) < 0:
+        raise ValueError(
+            f"shares {dict(shares)} sum to {sum(shares.values())}; wanted 1, and none below 0"
+        )
     cuts = np.cumsum(list(shares.values()))[:-1]
     part = np.searchsorted(cuts, hash_of_keys(keys, seed), side="right")
     return {name: np.flatnonzero(part == number) for number, name in enumerate(shares)}

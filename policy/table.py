@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from policy.answers import Answers, concatenate
 from policy.costs import Costs
 from policy.errors import InputError
 from policy.graph import StageGraph
-from policy.rows import OK
+from policy.rows import ANSWERS_SCHEMA, OK
 from policy.schema import STRICT, from_json
 
 MANIFEST = "manifest.json"
@@ -141,7 +142,9 @@ def read_table(table: str, k: int = 5) -> Table:
 
 
 def _filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (None, path)
+    filesystem, root = (
+        pafs.FileSystem.from_uri(quote(path, safe=":/")) if "://" in path else (None, path)
+    )
     return filesystem or pafs.LocalFileSystem(), root
 
 
@@ -153,11 +156,13 @@ def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
             whole = pq.read_table(local, filesystem=filesystem, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read: {error}. Extract it again.") from error
+        if not whole.schema.equals(ANSWERS_SCHEMA):
+            raise InputError(f"{path}: not a file of answers, or damaged. Extract it again.")
         for column in ("classes", "probabilities"):
             index = whole.schema.get_field_index(column)
             whole = whole.set_column(index, column, pc.list_slice(whole[column], 0, k))
         tables.append(whole.replace_schema_metadata(None))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables or [ANSWERS_SCHEMA.empty_table()])
 
 
 def _good_rows(columns: Iterable[pa.Table]) -> tuple[NDArray[np.bool_], dict[str, int]]:

@@ -9,8 +9,8 @@ import tiny
 from PIL import Image
 from torchvision.transforms import v2
 
-from transforms import images
 from policy.errors import InputError
+from transforms import images
 from transforms.images import BadImage, InputSpec, decode, fit
 
 GREY = (0.5, 0.5, 0.5)

@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from policy.errors import InputError
-from transforms.shards import Shard, count_records, match_shards, read_records
+from transforms.shards import count_records, match_shards, read_records
 
 
 def touch(folder: Path, *names: str) -> None:
