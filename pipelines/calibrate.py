@@ -15,6 +15,7 @@ from sklearn.datasets import load_sample_images
 from pipelines.options import MachineOptions
 from policy.costs import Costs
 from policy.errors import InputError
+from policy.files import write_bytes
 from policy.rows import OK
 from policy.schema import to_json
 from transforms.calibrate import Timing, measure_stages
@@ -78,7 +79,6 @@ class CalibrateReceipt:
 
 def run(options: CalibrateOptions) -> CalibrateReceipt:
     """Measure, then write costs.json."""
-    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(read_networks(options.networks), None, options.worker)
     images = _samples(options)
     sizes = sorted({*options.more_batch_sizes, options.batch_size})
@@ -100,7 +100,7 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
         "timings": [asdict(timing) for timing in timings],
     }
     chosen = {t.stage: t.median_ms for t in timings if t.batch_size == options.batch_size}
-    Path(options.output).write_text(to_json(Costs("ms", chosen, about)), encoding="utf-8")
+    write_bytes(options.output, to_json(Costs("ms", chosen, about)).encode())
     return CalibrateReceipt(options.output, device, timings)
 
 

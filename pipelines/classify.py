@@ -8,27 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.io.filesystems import FileSystems
 
-from pipelines.options import MachineOptions
-from pipelines.progress import progress
+from pipelines.options import RunOptions
+from pipelines.run_shards import count_all, run_shards
 from policy.bundle import Bundle, Evidence, read_bundle
 from policy.errors import InputError
-from policy.rows import OK
+from policy.rows import NONFINITE, OK
 from policy.schema import parse_json
 from transforms.commit import existing, write_once
+from transforms.files import read_bytes
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
-from transforms.networks_file import read_bytes, read_networks
-from transforms.shards import Shard, count_records, match_shards
+from transforms.networks_file import read_networks
+from transforms.shards import Shard, match_shards
 
 _LOG = logging.getLogger("adalabel")
 
 RECEIPT = "_receipt.json"
+RUN = "_run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(MachineOptions):
+class ClassifyOptions(RunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str
@@ -54,7 +55,8 @@ class ClassifyReceipt:
     """What was promised and what came of it.
 
     `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
-    `cost` is the mean per labelled image in `unit`; `speedup` compares it with `full_cost`.
+    `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
+    `full_cost`, that of `full` alone, and is None where nothing was run.
     `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
     `images_per_second` is the rate from the first shard's start to the last one's end.
     """
@@ -66,8 +68,9 @@ class ClassifyReceipt:
     exits: dict[str, int]
     unit: str
     cost: float
+    full: str
     full_cost: float
-    speedup: float
+    speedup: float | None
     newly_labelled: int
     seconds: float
     images_per_second: float
@@ -83,8 +86,8 @@ class ClassifyReceipt:
             ),
             "  exits     " + ", ".join(f"{name} {n}" for name, n in self.exits.items()),
             (
-                f"  realised  {self.cost:.4g} {self.unit} per image, {self.speedup:.2f}x cheaper "
-                f"than always the full network ({self.full_cost:.4g})"
+                f"  realised  {self.cost:.4g} {self.unit} per image; always {self.full} costs "
+                f"{self.full_cost:.4g}" + (f", {self.speedup:.2f}x" if self.speedup else "")
             ),
             (
                 f"  this run  {self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
@@ -105,44 +108,45 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet, then write the receipt."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = match_shards(options.input)
-    engine = load_for_policy(networks, bundle, options.worker)
-    check_fits(bundle, engine)
+    check_fits(bundle, load_for_policy(networks, bundle, options.worker))
+    records = count_all(shards)
     fingerprint = f"{bundle.digest}-top{options.topk}"
-    records = {shard.name: count_records(shard) for shard in shards}
-    _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
-    done = {s["shard"] for s in _statistics(options.output, shards, fingerprint)}
-    todo = [shard for shard in shards if shard.name not in done]
+    _claim(options.output, fingerprint)
+    done = {s["shard"] for s in _statistics(options.output, shards)}
+    todo = {shard: records[shard.name] for shard in shards if shard.name not in done}
     if done:
         _LOG.info("%d shards were done before and are skipped", len(done))
     start = time.monotonic()
     if todo:
         wanted = LabelOptions(options.output, options.topk, fingerprint)
         label = Label(networks, bundle, wanted, options.worker)
-        _run_pipeline(todo, label, records, beam_args)
+        run_shards(label, todo, (options.output, ".json"), beam_args)
     seconds = time.monotonic() - start
-    statistics = _statistics(options.output, shards, fingerprint)
+    statistics = _statistics(options.output, shards)
+    _check_complete(statistics, records)
     receipt = _receipt(options.output, bundle, statistics, done, seconds)
     write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     return receipt
 
 
-def _run_pipeline(
-    todo: Sequence[Shard], label: Label, records: Mapping[str, int], beam_args: Sequence[str]
-) -> None:
-    waiting = {shard.name: records[shard.name] for shard in todo}
-    with (
-        progress(
-            "classify", waiting, lambda: existing(label.options.output, ".json") & waiting.keys()
-        ),
-        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
-    ):
-        _ = pipeline | "Shards" >> beam.Create(list(todo)) | label
+def _claim(output: str, fingerprint: str) -> None:
+    """Say whose labels the folder holds; refuse one that holds another policy's."""
+    path = f"{output}/{RUN}"
+    if not FileSystems.exists(path):
+        write_once(output, RUN, json.dumps({"fingerprint": fingerprint}).encode())
+        return
+    known: Any = parse_json(read_bytes(path, "what the folder says of itself"), path)
+    if known.get("fingerprint") != fingerprint:
+        raise InputError(
+            f"{output}: holds labels of {known.get('fingerprint')} (policy and --topk), this run "
+            f"is {fingerprint}; choose another --output"
+        )
 
 
-def _statistics(output: str, shards: Sequence[Shard], fingerprint: str) -> list[dict[str, Any]]:
+def _statistics(output: str, shards: Sequence[Shard]) -> list[dict[str, Any]]:
     """The statistics of those of these shards that are done.
 
-    Raises InputError on labels made with another policy, or of a shard that has changed since.
+    Raises InputError on labels of a shard that has changed since.
     """
     done = existing(output, ".json") & existing(output, ".parquet")
     found = []
@@ -150,24 +154,25 @@ def _statistics(output: str, shards: Sequence[Shard], fingerprint: str) -> list[
         if shard.name in done:
             path = f"{output}/{shard.name}.json"
             statistics: Any = parse_json(read_bytes(path, "a shard's statistics"), path)
-            _check_made_so(path, statistics, fingerprint, shard)
+            if statistics.get("input") != shard.identity:
+                raise InputError(
+                    f"{path}: was made from {statistics.get('input')}, now there is "
+                    f"{shard.identity}; delete the shard's labels to make them again, or choose "
+                    "another --output"
+                )
             found.append(statistics)
     return found
 
 
-def _check_made_so(
-    path: str, statistics: Mapping[str, Any], fingerprint: str, shard: Shard
-) -> None:
-    if statistics.get("fingerprint") != fingerprint:
-        raise InputError(
-            f"{path}: this shard was labelled with {statistics.get('fingerprint')} (policy and "
-            f"--topk), this run is {fingerprint}; choose another --output"
-        )
-    if statistics.get("input_bytes") != shard.bytes:
-        raise InputError(
-            f"{path}: this shard was labelled when {shard.path} had "
-            f"{statistics.get('input_bytes')} bytes, now it has {shard.bytes}; delete the shard's "
-            "labels to make them again, or choose another --output"
+def _check_complete(statistics: Sequence[Mapping[str, Any]], records: Mapping[str, int]) -> None:
+    """Raise RuntimeError if the run left a shard or a record out: rows out = records in."""
+    found = {shard["shard"]: shard["records"] for shard in statistics}
+    wrong = {name: found.get(name) for name, count in records.items() if found.get(name) != count}
+    if wrong:
+        name, rows = next(iter(wrong.items()))
+        raise RuntimeError(
+            f"{len(wrong)} shards are not fully labelled, first {name!r} with {rows} rows for "
+            f"{records[name]} records; run again, and report this if it stays"
         )
 
 
@@ -183,8 +188,8 @@ def _receipt(
     for shard in statistics:
         statuses.update(shard["statuses"])
         exits.update(shard["exits"])
-    labelled = statuses[OK]
-    cost = sum(shard["cost"] for shard in statistics) / labelled if labelled else 0.0
+    ran = statuses[OK] + statuses[NONFINITE]
+    cost = sum(shard["cost"] for shard in statistics) / ran if ran else 0.0
     full = graph.cost((graph.full,))
     new = [shard for shard in statistics if shard["shard"] not in done]
     newly_labelled = sum(shard["records"] for shard in new)
@@ -198,8 +203,9 @@ def _receipt(
         exits=dict(exits),
         unit=graph.unit,
         cost=cost,
+        full=graph.full,
         full_cost=full,
-        speedup=full / cost if cost else 1.0,
+        speedup=full / cost if cost else None,
         newly_labelled=newly_labelled,
         seconds=seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,

@@ -1,30 +1,24 @@
 """adalabel extract: run every network over shards of images, and keep all answers in a table."""
 
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
-from pipelines.options import MachineOptions
-from pipelines.progress import progress
-from pipelines.table import counted, extended, files, held_files
+from pipelines.options import RunOptions
+from pipelines.run_shards import count_all, run_shards
+from pipelines.table import check_held, counted, extended, files, held_files
 from policy.errors import InputError
 from policy.schema import to_json
-from policy.table import MANIFEST
-from transforms.commit import existing, write_once
+from policy.table import MANIFEST, TableManifest
+from transforms.commit import write_once
 from transforms.extract import Extract
-from transforms.networks_file import read_networks
-from transforms.shards import Shard, count_records, match_shards
+from transforms.networks_file import NetworksFile, read_networks
+from transforms.shards import match_shards
 from transforms.stages import Engine
-
-_LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(MachineOptions):
+class ExtractOptions(RunOptions):
     """Run every network over labelled shards; keep answers and pooled features in a table."""
 
     networks: str
@@ -45,7 +39,7 @@ class ExtractOptions(MachineOptions):
 
 @dataclass(frozen=True)
 class ExtractReceipt:
-    """What a run did. `rejected` counts rows without an answer by reason."""
+    """What a run did. `rejected` counts rows without an answer by reason, in the whole table."""
 
     output: str
     shards: int
@@ -68,46 +62,42 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = match_shards(options.input)
-    engine = Engine(networks, options.device)
-    records = {shard.name: count_records(shard) for shard in shards}
-    _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
-    manifest = extended(options.output, engine, records, options.topk or None)
+    records = count_all(shards)
+    identities = {shard.name: shard.identity for shard in shards}
+    manifest, ours = _planned(options, networks, records)
     held = held_files(options.output)
+    check_held(options.output, manifest, held, identities)
     lacking = {
         name: {shard for shard in records if not held.issuperset(files(manifest, name, shard))}
-        for name in engine.fingerprints
+        for name in ours
     }
     only = tuple(name for name, missing in lacking.items() if missing)
-    todo = [shard for shard in shards if any(shard.name in lacking[name] for name in only)]
+    todo = {s: records[s.name] for s in shards if any(s.name in lacking[name] for name in only)}
     start = time.monotonic()
     if todo:
         transform = Extract(networks, only, options.output, options.topk or None, options.worker)
-        _run_pipeline(todo, transform, records, beam_args)
-    manifest, rejected = counted(
-        options.output, manifest, {shard.name: shard.bytes for shard in shards}
-    )
+        watched = (f"{options.output}/answers/{only[-1]}", ".parquet")
+        run_shards(transform, todo, watched, beam_args)
+    manifest, rejected = counted(options.output, manifest, identities)
     write_once(options.output, MANIFEST, to_json(manifest).encode())
     return ExtractReceipt(
-        options.output,
-        len(shards),
-        sum(records.values()),
-        only,
-        rejected,
-        time.monotonic() - start,
+        output=options.output,
+        shards=len(shards),
+        records=sum(manifest.shards[name] for name in records),
+        networks_run=only,
+        rejected=rejected,
+        seconds=time.monotonic() - start,
     )
 
 
-def _run_pipeline(
-    todo: Sequence[Shard],
-    transform: Extract,
-    records: dict[str, int],
-    beam_args: Sequence[str],
-) -> None:
-    watched = f"{transform.table}/answers/{transform.only[-1]}"
-    waiting = {shard.name: records[shard.name] for shard in todo}
-    before = existing(watched, ".parquet")
-    with (
-        progress("extract", waiting, lambda: existing(watched, ".parquet") - before),
-        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
-    ):
-        _ = pipeline | "Shards" >> beam.Create(list(todo)) | transform
+def _planned(
+    options: ExtractOptions, networks: NetworksFile, records: Mapping[str, int]
+) -> tuple[TableManifest, tuple[str, ...]]:
+    """The manifest the table will have, and the networks of this run.
+
+    Loads every network once, to refuse what does not work before any worker starts; they are let
+    go of again here.
+    """
+    engine = Engine(networks, options.device)
+    manifest = extended(options.output, engine, records, options.topk or None)
+    return manifest, tuple(engine.fingerprints)

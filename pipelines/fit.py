@@ -86,7 +86,7 @@ class FitReceipt:
         return (
             f"{self.policy}: chose one of {self.proposed} policies fitted on {self.fitted} images "
             f"({self.promise})\n"
-            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image (full network "
+            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image ({e.full} alone "
             f"{e.full_cost:.4g}); top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}){top5}\n"
             f"  labelled by: {used}\n"
             "  Chosen on these images, so expect slightly worse; not certified."
@@ -118,7 +118,7 @@ def run(options: FitOptions) -> FitReceipt:
         options.promise,
         evaluate(point.policy, parts["choose"]),
     )
-    write_bundle(options.policy, _bundle(options, table, parts, point))
+    write_bundle(options.policy, _bundle(options, table, parts, point, receipt.chosen))
     return receipt
 
 
@@ -145,7 +145,9 @@ def _choose(options: FitOptions, policies: Sequence[Policy], part: Table) -> Poi
     return within_loss(points, options.max_loss or 0.0)
 
 
-def _bundle(options: FitOptions, table: Table, parts: dict[str, Table], point: Point) -> Bundle:
+def _bundle(
+    options: FitOptions, table: Table, parts: dict[str, Table], point: Point, chosen: Evaluation
+) -> Bundle:
     used = set(point.policy.reachable(point.policy.start))
     evidence = Evidence(
         method=options.method,
@@ -156,6 +158,8 @@ def _bundle(options: FitOptions, table: Table, parts: dict[str, Table], point: P
         seed=options.seed,
         fitted=len(parts["fit"].keys),
         chosen=len(parts["choose"].keys),
+        full=table.graph.full,
+        exits={answer: use.exits for answer, use in chosen.usage.items()},
         cost=point.cost,
         full_cost=table.graph.cost((table.graph.full,)),
         regret=point.regret,

@@ -1,9 +1,7 @@
 """adalabel import: make a table of predictions somebody already has, without running a network."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +13,11 @@ from pipelines.table import files, known_manifest, merged
 from policy.answers import Answers, answers_from_probabilities
 from policy.costs import Costs, read_costs
 from policy.errors import InputError
+from policy.files import read_bytes
 from policy.graph import Stage, StageGraph
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
 from policy.schema import to_json
-from policy.table import MANIFEST, TableManifest, TableNetwork, answers_path
+from policy.table import IMPORTED, MANIFEST, TableManifest, TableNetwork, answers_path
 from transforms.commit import write_once
 
 SHARD = "imported"
@@ -65,7 +64,6 @@ class _Predictions:
     row: Mapping[str, int]
     labels: Sequence[int | None]
     answers: Answers
-    digest: str
 
 
 Rows = list[dict[str, Any]]
@@ -84,7 +82,7 @@ def run(options: ImportOptions) -> ImportReceipt:
         answers_path(name, shard): parquet_bytes(
             _filled(rows, predictions, k),
             ANSWERS_SCHEMA,
-            {"fingerprint": _fingerprint(name), "digest": predictions.digest},
+            {"fingerprint": _fingerprint(name)},
         )
         for name, predictions in found.items()
         for shard, rows in shards.items()
@@ -98,7 +96,7 @@ def run(options: ImportOptions) -> ImportReceipt:
 
 def _fingerprint(name: str) -> str:
     """Imported answers of one name come from one network; only the user can know that they do."""
-    return f"imported:{name}"
+    return IMPORTED + name
 
 
 def _check_names(found: Iterable[str], known: TableManifest | None) -> None:
@@ -127,7 +125,7 @@ def _named(answers: Sequence[str]) -> dict[str, str]:
 
 def _read(path: str) -> _Predictions:
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path, "the predictions")
         found = pq.read_table(pa.BufferReader(content), columns=list(_SCHEMA.names))
         table = found.select(_SCHEMA.names).cast(_SCHEMA)
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -152,7 +150,6 @@ def _read(path: str) -> _Predictions:
         row=row,
         labels=table["label"].to_pylist(),
         answers=answers_from_probabilities(classes, probabilities),
-        digest=hashlib.sha256(content).hexdigest()[:16],
     )
 
 

@@ -24,30 +24,57 @@ class MachineOptions(CommandOptions):
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:N. A missing GPU is an error, never the CPU instead."""
     decode_threads: int = 0
-    """Threads per worker that decode and resize images ahead of the network; 0: one per core."""
+    """Threads per worker that decode and resize images ahead of the network; 0: one per core,
+    shared among the workers."""
     threads: int = 0
     """Threads per worker for networks on a CPU; 0: all cores, shared among the workers."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do nothing."""
+        for name, least in (("batch_size", 1), ("decode_threads", 0), ("threads", 0)):
+            _at_least(least, name, getattr(self, name))
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """These options as a worker sees them that has the machine to itself."""
+        return self._worker(workers=1)
+
+    def _worker(self, workers: int) -> WorkerOptions:
+        """These options as one of several workers sees them: processes x threads = cores."""
+        cores = max(1, usable_cores() // workers)
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads or cores,
+            threads=self.threads or cores,
+            device=self.device,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(MachineOptions):
+    """How the workers of a pipeline use a machine."""
+
     workers: int = 1
     """Worker processes of the local runner."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do nothing."""
-        for name in ("batch_size", "workers"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} {getattr(self, name)}: wanted at least 1")
-        for name in ("decode_threads", "threads"):
-            if getattr(self, name) < 0:
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} {getattr(self, name)}: wanted 0 or more")
+        """Refuse a run without workers."""
+        super().__post_init__()
+        _at_least(1, "workers", self.workers)
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one worker sees them."""
-        cores = os.cpu_count() or 1
-        return WorkerOptions(
-            batch_size=self.batch_size,
-            decode_threads=self.decode_threads or cores,
-            threads=self.threads or max(1, cores // self.workers),
-            device=self.device,
-        )
+        """These options as one of the workers sees them."""
+        return self._worker(self.workers)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _at_least(least: int, name: str, found: int) -> None:
+    if found < least:
+        raise InputError(f"--{name.replace('_', '-')} {found}: wanted at least {least}")

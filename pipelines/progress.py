@@ -13,6 +13,7 @@ _LOG = logging.getLogger("adalabel")
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 30.0
+_LISTING_SHARE = 20  # a listing may take a twentieth of the time
 
 
 @contextmanager
@@ -43,12 +44,16 @@ def _show(
     stop: threading.Event,
 ) -> None:
     start = last_line = time.monotonic()
+    pause = POLL_SECONDS
     while True:
-        last = stop.wait(POLL_SECONDS)
+        last = stop.wait(pause)
         now = time.monotonic()
+        if bar.disable and not last and now - last_line < LINE_SECONDS:
+            continue
         finished = sum(records.get(shard, 0) for shard in done())
+        pause = max(POLL_SECONDS, _LISTING_SHARE * (time.monotonic() - now))
         bar.update(finished - bar.n)
-        if bar.disable and (last or now - last_line >= LINE_SECONDS):
+        if bar.disable:
             last_line = now
             _LOG.info("%s", line(what, finished, sum(records.values()), now - start))
         if last:

@@ -1,10 +1,10 @@
 """What a table holds already, what it will hold, and what it turned out to hold."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
@@ -117,45 +117,71 @@ def _check_no_gap(known: TableManifest, ours: TableManifest) -> None:
         )
 
 
+def check_held(
+    table: str, manifest: TableManifest, held: Collection[str], identities: Mapping[str, str]
+) -> None:
+    """Raise InputError if a file that the table already has was made differently.
+
+    `identities` gives those of the shards of this run, see `Shard.identity`.
+    """
+    for shard in manifest.shards:
+        for name in manifest.networks:
+            for path in files(manifest, name, shard):
+                if path in held:
+                    _footer(table, path, _wanted(manifest, name, shard, identities))
+
+
 def counted(
-    table: str, manifest: TableManifest, sizes: Mapping[str, int]
+    table: str, manifest: TableManifest, identities: Mapping[str, str]
 ) -> tuple[TableManifest, dict[str, int]]:
     """The manifest with the records counted in the files, and those without an answer by reason.
 
-    A record that only some networks could not answer counts too. `sizes` gives the bytes of the
-    shards of this run. Raises InputError where a file was made by another network, with another
-    --topk or of another shard, or where the files of a shard disagree.
+    A record that only some networks could not answer counts too. Raises InputError as `check_held`
+    does, and where the files of a shard disagree.
     """
     shards: dict[str, int] = {}
     rejected = Counter[str]()
     for shard in manifest.shards:
         without = Counter[str]()
-        for name, network in manifest.networks.items():
-            wanted = {"fingerprint": network.fingerprint, "topk": manifest.topk}
-            if shard in sizes:
-                wanted["input_bytes"] = sizes[shard]
+        for name in manifest.networks:
+            wanted = _wanted(manifest, name, shard, identities)
             for path in files(manifest, name, shard):
-                rows, about = _footer(f"{table}/{path}")
-                _check_made_so(f"{table}/{path}", about, wanted)
+                rows, statuses = _footer(table, path, wanted)
                 if shards.setdefault(shard, rows) != rows:
                     raise InputError(f"{table}/{path}: has {rows} rows, wanted {shards[shard]}")
-                without |= Counter(about["statuses"])
+                without |= Counter(statuses)
         del without[OK]
         rejected += without
     return replace(manifest, shards=shards), dict(rejected)
 
 
-def _footer(path: str) -> tuple[int, dict[str, Any]]:
-    """Rows of one file of the table, and what it says of itself."""
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        parquet = pq.ParquetFile(file)
-        return parquet.metadata.num_rows, read_about(parquet.schema_arrow)
+def _wanted(
+    manifest: TableManifest, network: str, shard: str, identities: Mapping[str, str]
+) -> dict[str, object]:
+    """What a file of the table must say of itself."""
+    wanted: dict[str, object] = {
+        "fingerprint": manifest.networks[network].fingerprint,
+        "topk": manifest.topk,
+    }
+    return wanted | ({"input": identities[shard]} if shard in identities else {})
 
 
-def _check_made_so(path: str, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _footer(table: str, path: str, wanted: Mapping[str, object]) -> tuple[int, dict[str, int]]:
+    """Rows and rows by status of one file of the table, checked against what it should be."""
+    try:
+        with FileSystems.open(f"{table}/{path}", compression_type="uncompressed") as file:
+            parquet = pq.ParquetFile(file)
+            rows, about = parquet.metadata.num_rows, read_about(parquet.schema_arrow)
+        statuses: dict[str, int] = about["statuses"]
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{table}/{path}: not a file of a table, or damaged ({error}); delete it to make it "
+            "again"
+        ) from error
     for field, value in wanted.items():
         if field in about and about[field] != value:
             raise InputError(
-                f"{path}: was made with {field} {about[field]}, this run has {value}; choose "
-                "another --output, or delete the file to make it again"
+                f"{table}/{path}: was made with {field} {about[field]}, this run has {value}; "
+                "choose another --output, or delete the file to make it again"
             )
+    return rows, statuses

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
-from pathlib import Path
+from dataclasses import field, replace
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError
+from policy.files import delete, exists, read_bytes, write_bytes
 from policy.heads import Head, heads_from_bytes, heads_to_bytes
 from policy.losses import Metric, Objective
 from policy.rules import Policy
@@ -24,8 +24,9 @@ class Evidence:
     """How a policy came to be, and what it did on images it was not fitted on.
 
     `fitted` and `chosen` count the images of each part; `cost` (mean per image), `regret` (mean,
-    see losses.regret) and `full_cost` were measured on the chosen part. `promise` is what was
-    asked for, as text.
+    see losses.regret) and `exits` (share of images by the answer that labelled them) were measured
+    on the chosen part. `full` is the answer that the policy is measured against, and `full_cost`
+    what it costs. `promise` is what was asked for, as text.
     """
 
     method: str
@@ -36,6 +37,8 @@ class Evidence:
     seed: int
     fitted: int
     chosen: int
+    full: str
+    exits: dict[str, float]
     cost: float
     full_cost: float
     regret: float
@@ -44,12 +47,13 @@ class Evidence:
 
 @dataclass(frozen=True, config=STRICT)
 class _PolicyFile:
-    """policy.json. `fingerprints` names, for each answer used, the network it was fitted for."""
+    """policy.json. `fingerprints` are those of the networks used; `heads` is the file's SHA-256."""
 
     version: Literal[1]
     policy: Policy
     class_names: tuple[str, ...]
     fingerprints: dict[str, str]
+    heads: str | None
     evidence: Evidence | None
 
 
@@ -66,36 +70,46 @@ class Bundle:
     @property
     def digest(self) -> str:
         """Of everything in the bundle that decides labels: all but the evidence."""
-        decisive = _PolicyFile(1, self.policy, self.class_names, self.fingerprints, None)
-        content = hashlib.sha256(to_json(decisive).encode())
-        content.update(heads_to_bytes(self.heads))
-        return content.hexdigest()[:16]
+        return _sha256(to_json(replace(_file_of(self), evidence=None)).encode())[:16]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file_of(bundle: Bundle) -> _PolicyFile:
+    heads = _sha256(heads_to_bytes(bundle.heads)) if bundle.heads else None
+    return _PolicyFile(
+        1, bundle.policy, bundle.class_names, bundle.fingerprints, heads, bundle.evidence
+    )
 
 
 def write_bundle(folder: str, bundle: Bundle) -> None:
-    """Write a bundle into a folder that is made where it is missing; policy.json comes last."""
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / HEADS).unlink(missing_ok=True)  # of a bundle that was here before
+    """Write a bundle into a folder that is made where it is missing.
+
+    policy.json comes last and names the heads it goes with, so that heads of another bundle, left
+    there by a crash, are noticed when it is read.
+    """
     if bundle.heads:
-        (path / HEADS).write_bytes(heads_to_bytes(bundle.heads))
-    content = _PolicyFile(
-        1, bundle.policy, bundle.class_names, bundle.fingerprints, bundle.evidence
-    )
-    (path / POLICY).write_text(to_json(content), encoding="utf-8")
+        write_bytes(f"{folder}/{HEADS}", heads_to_bytes(bundle.heads))
+    write_bytes(f"{folder}/{POLICY}", to_json(_file_of(bundle)).encode())
+    if not bundle.heads:
+        delete(f"{folder}/{HEADS}")
 
 
 def read_bundle(folder: str) -> Bundle:
     """Read a bundle; raises InputError on anything that is not exactly one."""
-    path = Path(folder)
-    if not (path / POLICY).is_file():
+    path = f"{folder}/{POLICY}"
+    if not exists(path):
         raise InputError(f"{folder}: no {POLICY} there; make one with `adalabel fit --policy`")
-    content = from_json(_PolicyFile, (path / POLICY).read_bytes(), f"{folder}/{POLICY}")
-    heads = path / HEADS
-    return Bundle(
-        policy=content.policy,
-        class_names=content.class_names,
-        fingerprints=content.fingerprints,
-        evidence=content.evidence,
-        heads=heads_from_bytes(heads.read_bytes(), str(heads)) if heads.is_file() else {},
-    )
+    found = from_json(_PolicyFile, read_bytes(path, "the policy"), path)
+    heads: dict[str, Head] = {}
+    if found.heads is not None:
+        content = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
+        if _sha256(content) != found.heads:
+            raise InputError(
+                f"{folder}/{HEADS}: does not belong to {POLICY} beside it (SHA-256 "
+                f"{_sha256(content)[:16]}, wanted {found.heads[:16]}); fit again"
+            )
+        heads = heads_from_bytes(content, f"{folder}/{HEADS}")
+    return Bundle(found.policy, found.class_names, found.fingerprints, found.evidence, heads)

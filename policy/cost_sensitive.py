@@ -33,10 +33,9 @@ class Linear:
         """The mean of costs [n, actions] over the actions taken."""
         return float(costs[np.arange(len(costs)), self.decide(values)].mean())
 
-    @property
-    def is_constant(self) -> int | None:
-        """The one action that is always taken, or None if it depends on the features."""
-        return None if self.weights.any() else int(self.bias.argmax())
+    def only(self, actions: NDArray[np.intp]) -> "Linear":
+        """The same scores for some of the actions."""
+        return Linear(self.weights[actions], self.bias[actions])
 
 
 def fit_linear(values: Matrix, costs: Matrix) -> Linear:

@@ -1,12 +1,12 @@
 """costs.json: what each stage costs per image, measured by `adalabel calibrate` or by hand."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError
+from policy.files import read_bytes
 from policy.schema import STRICT, from_json
 
 
@@ -27,8 +27,4 @@ class Costs:
 
 def read_costs(path: str) -> Costs:
     """Read costs.json."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return from_json(Costs, content, path)
+    return from_json(Costs, read_bytes(path, "the file of costs"), path)

@@ -32,7 +32,8 @@ class Usage:
 class Evaluation:
     """A policy on n images; costs are means per image in `unit`, accuracies are fractions.
 
-    speedup: `full_cost`, that of the full network, over `cost`; None where it costs nothing.
+    `full` is the answer
+    compared with. speedup: its cost, `full_cost`, over `cost`; None where it costs nothing.
     top1_loss, top5_loss: accuracy of the full network less that of the policy. top1_excess,
     top5_excess: share of images that the full network gets right and the policy does not. What
     concerns the five best classes is None where fewer are recorded.
@@ -41,6 +42,7 @@ class Evaluation:
     n: int
     unit: str
     cost: float
+    full: str
     full_cost: float
     speedup: float | None
     top1: float
@@ -65,6 +67,7 @@ def evaluate(policy: Policy, table: Table) -> Evaluation:
         n=len(table.keys),
         unit=policy.graph.unit,
         cost=cost,
+        full=policy.graph.full,
         full_cost=full_cost,
         speedup=full_cost / cost if cost else None,
         top1=top1,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from policy.answers import Answers
 from policy.cost_sensitive import Linear, fit_linear
 from policy.features import Feature, feature_values
-from policy.graph import StageGraph
+from policy.graph import StageGraph, on_every_trail
 from policy.losses import Metric, Objective, regrets
 from policy.rules import STOP, Policy, Rule
 
@@ -56,11 +56,7 @@ def propose(
 def _nodes(graph: StageGraph, start: str, outputs: Mapping[str, Answers]) -> list[_Node]:
     """The answers reachable from `start`, deepest first."""
     reachable = graph.reachable(start)
-    common: dict[str, set[str]] = {start: {start}}
-    for answer in reachable:
-        for follower in graph.followers(answer):
-            got = common[answer] | {follower}
-            common[follower] = common.get(follower, got) & got
+    common = on_every_trail(reachable, graph.followers)
     nodes = []
     for answer in reversed(reachable):
         seen = tuple(other for other in reachable if other in common[answer])
@@ -96,23 +92,22 @@ def _fit(
         going = [graph.step_cost(node.common, after) + to_go[after] for after in node.followers]
         costs = np.stack([stop, *going], axis=1)
         linear = fit_linear(node.values, costs)
-        actions = (STOP, *node.followers)
-        to_go[node.answer] = costs[np.arange(len(stop)), linear.decide(node.values)]
-        if linear.is_constant != STOP_INDEX:
-            rules.append(_rule(node, actions, linear))
+        taken = linear.decide(node.values)
+        to_go[node.answer] = costs[np.arange(len(stop)), taken]
+        actions = [(STOP, *node.followers)[number] for number in np.unique(taken)]
+        if actions != [STOP]:
+            rules.append(_rule(node, actions, linear.only(np.unique(taken))))
     reached = _reached(start, rules)
     return Policy(graph, start, tuple(rule for rule in reversed(rules) if rule.answer in reached))
 
 
-STOP_INDEX = 0
-
-
-def _rule(node: _Node, actions: tuple[str, ...], linear: Linear) -> Rule:
-    if linear.is_constant is not None:
-        return Rule(node.answer, (actions[linear.is_constant],), weights=((),), bias=(0.0,))
+def _rule(node: _Node, actions: Sequence[str], linear: Linear) -> Rule:
+    """The rule with only the actions that some image takes; no feature where that leaves one."""
+    if len(actions) == 1:
+        return Rule(node.answer, tuple(actions), weights=((),), bias=(0.0,))
     return Rule(
         answer=node.answer,
-        actions=actions,
+        actions=tuple(actions),
         weights=tuple(tuple(row) for row in linear.weights.tolist()),
         bias=tuple(linear.bias.tolist()),
         features=node.features,

@@ -3,7 +3,7 @@
 import functools
 import graphlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic.dataclasses import dataclass
@@ -130,6 +130,22 @@ class StageGraph:
                     at.append(after)
                 before.setdefault(after, set()).add(answer)
         return tuple(graphlib.TopologicalSorter(before).static_order())
+
+
+def on_every_trail(
+    order: Iterable[str], followers: Callable[[str], Iterable[str]]
+) -> dict[str, frozenset[str]]:
+    """For each answer, those that every trail to it has got, itself included.
+
+    `order` starts with the answer every trail starts from, and has each before its followers.
+    """
+    common: dict[str, frozenset[str]] = {}
+    for answer in order:
+        common.setdefault(answer, frozenset({answer}))
+        for follower in followers(answer):
+            got = common[answer] | {follower}
+            common[follower] = common.get(follower, got) & got
+    return common
 
 
 def _check_stage(stage: Stage, made: Collection[str]) -> None:

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 OK = "ok"
 """The status of a good row; every other status is the reason for which a record was rejected."""
 
+NONFINITE = "nonfinite"
+"""The status of an image for which a network gave NaN or infinity."""
+
 _TAIL = [pa.field("status", pa.string(), nullable=False), pa.field("error", pa.string())]
 
 ANSWERS_SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from policy.answers import Answers
 from policy.errors import InputError
 from policy.features import Feature, feature_values
 from policy.graph import STOP as STOP  # noqa: PLC0414 - exported: the rules' word
-from policy.graph import StageGraph
+from policy.graph import StageGraph, on_every_trail
 from policy.schema import STRICT
 
 
@@ -82,13 +82,13 @@ class Policy:
             raise InputError("two rules at one answer; wanted at most one")
         for rule in self.rules:
             self._check_actions(rule)
-        for trail in self.trails:
-            rule_here = self.rule.get(trail[-1])
-            for feature in rule_here.features if rule_here else ():
-                if feature.answer not in trail:
+        common = on_every_trail(self.reachable(self.start), self.next_answers)
+        for answer, got in common.items():
+            for feature in self.rule[answer].features if answer in self.rule else ():
+                if feature.answer not in got:
                     raise InputError(
-                        f"the rule at {trail[-1]!r} looks at {feature.answer!r}, which the trail "
-                        f"{' > '.join(trail)} has not got"
+                        f"the rule at {answer!r} looks at {feature.answer!r}, which some trail to "
+                        "it has not got"
                     )
 
     def _check_actions(self, rule: Rule) -> None:

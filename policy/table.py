@@ -5,12 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
@@ -18,11 +16,14 @@ from pydantic.dataclasses import dataclass
 from policy.answers import Answers, concatenate
 from policy.costs import Costs
 from policy.errors import InputError
+from policy.files import exists, filesystem_of, read_bytes
 from policy.graph import StageGraph
 from policy.rows import ANSWERS_SCHEMA, OK
 from policy.schema import STRICT, from_json
 
 MANIFEST = "manifest.json"
+IMPORTED = "imported:"
+"""How the fingerprint of answers starts that were imported; the answer's name follows."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,9 +81,12 @@ class Table:
 
     @property
     def digest(self) -> str:
-        """Of keys, labels and the networks' fingerprints: what a policy was fitted on."""
+        """Of keys, labels, answers and fingerprints: what a policy was fitted on."""
         content = hashlib.sha256("\n".join(self.keys).encode())
         content.update(self.labels.tobytes())
+        for answers in self.outputs.values():
+            content.update(np.ascontiguousarray(answers.classes).tobytes())
+            content.update(np.ascontiguousarray(answers.probabilities).tobytes())
         content.update(repr(sorted(self.networks.items())).encode())
         return content.hexdigest()[:16]
 
@@ -99,14 +103,12 @@ def features_path(stage: str, shard: str) -> str:
 
 def read_manifest(table: str) -> TableManifest:
     """Read TABLE/manifest.json, or say that there is no finished table."""
-    filesystem, root = _filesystem(table)
-    path = f"{root}/{MANIFEST}"
-    if filesystem.get_file_info(path).type != pafs.FileType.File:
+    path = f"{table}/{MANIFEST}"
+    if not exists(path):
         raise InputError(
             f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` (again) first"
         )
-    with filesystem.open_input_stream(path) as stream:
-        return from_json(TableManifest, stream.read(), f"{table}/{MANIFEST}")
+    return from_json(TableManifest, read_bytes(path, "the manifest"), path)
 
 
 def read_table(table: str, k: int = 5) -> Table:
@@ -141,17 +143,10 @@ def read_table(table: str, k: int = 5) -> Table:
     )
 
 
-def _filesystem(path: str) -> tuple[pafs.FileSystem, str]:
-    filesystem, root = (
-        pafs.FileSystem.from_uri(quote(path, safe=":/")) if "://" in path else (None, path)
-    )
-    return filesystem or pafs.LocalFileSystem(), root
-
-
 def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
     tables = []
     for path in paths:
-        filesystem, local = _filesystem(path)
+        filesystem, local = filesystem_of(path)
         try:
             whole = pq.read_table(local, filesystem=filesystem, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:

@@ -6,6 +6,7 @@ Needs ADALABEL_DATA (default ../shared/data); skipped with a reason where it is 
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from launch.runners import local
 from pipelines import classify, extract, fit
 from policy.answers import Answers
-from policy.bundle import Bundle, write_bundle
+from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.evaluate import evaluate
 from policy.features import Feature
 from policy.graph import Stage, StageGraph
@@ -95,8 +96,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Extracted:
     return Extracted(str(networks), options.output, read_table(options.output))
 
 
-def of_set(table: Table, name: str) -> Table:
-    return table.take(np.flatnonzero([key.startswith(name) for key in table.keys]))
+def of_set(table: Table, names: str | tuple[str, ...]) -> Table:
+    return table.take(np.flatnonzero([key.startswith(names) for key in table.keys]))
 
 
 @pytest.mark.parametrize("photos", ["nips17", "eli"])
@@ -121,23 +122,25 @@ def test_networks_are_as_accurate_as_their_makers_measured(
 def test_a_policy_fitted_on_some_photographs_labels_the_others_as_it_said(
     extracted: Extracted, tmp_path: Path
 ) -> None:
-    fit.run(
-        fit.FitOptions(
-            table=extracted.path, policy=str(tmp_path / "policy"), max_loss=0.02, fit_share=0.6
-        )
+    table, policy, labels = (str(tmp_path / name) for name in ("table", "policy", "labels"))
+    some, others = (str(DATA / "photos" / f"nips17-0000[{n}].tar") for n in ("0-2", "3-4"))
+    extract.run(
+        extract.ExtractOptions(networks=extracted.networks, input=(some,), output=table), local(1)
     )
+    fit.run(fit.FitOptions(table=table, policy=policy, max_loss=0.03))
     receipt = classify.run(
         classify.ClassifyOptions(
-            networks=extracted.networks,
-            policy=str(tmp_path / "policy"),
-            input=(str(DATA / "photos" / "nips17-*.tar"),),
-            output=str(tmp_path / "labels"),
+            networks=extracted.networks, policy=policy, input=(others,), output=labels
         ),
         local(1),
     )
-    assert receipt.statuses == {"ok": 500}
-    assert receipt.speedup > 1
-    assert receipt.cost == pytest.approx(receipt.promise.cost, rel=0.2)
+    unseen = of_set(extracted.table, ("nips17-00003", "nips17-00004"))
+    simulated = evaluate(read_bundle(policy).policy, unseen)
+
+    assert receipt.statuses == {"ok": 200}
+    assert receipt.cost == pytest.approx(simulated.cost, rel=0.02)
+    assert receipt.cost == pytest.approx(receipt.promise.cost, rel=0.25)
+    assert simulated.top1_loss < 0.08  # asked 0.03, fitted and chosen on 150 photographs each
 
 
 def features_of(extracted: Extracted, stage: str) -> np.ndarray:
@@ -217,7 +220,11 @@ def branching_policy(graph: StageGraph, outputs: dict[str, Answers]) -> Policy:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_every_image_is_routed_as_simulated(
-    extracted: Extracted, branching: Branching, tmp_path: Path, batch_size: int
+    extracted: Extracted,
+    branching: Branching,
+    tmp_path: Path,
+    batch_size: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     policy = branching.bundle.policy
     write_bundle(str(tmp_path / "policy"), branching.bundle)
@@ -225,7 +232,7 @@ def test_every_image_is_routed_as_simulated(
         classify.ClassifyOptions(
             networks=extracted.networks,
             policy=str(tmp_path / "policy"),
-            input=(str(DATA / "photos" / "*-0000[01].tar"),),
+            input=(str(DATA / "photos" / "*.tar"),),
             output=str(tmp_path / "labels"),
             batch_size=batch_size,
         ),
@@ -245,11 +252,12 @@ def test_every_image_is_routed_as_simulated(
     close = {key for key in routed if distance(extracted, branching, key) < 1e-3}
     differ = {key for key, found in routed.items() if found != simulated[key]}
 
-    assert len(routed) == 400
+    assert len(routed) == 1000
     assert len(Counter(trail for _, trail in routed.values())) == len(policy.trails)
-    print(f"within 1e-3 of a cut: {sorted(close)}; routed otherwise: {sorted(differ)}")  # noqa: T201
+    record_property("within 1e-3 of a cut", sorted(close))
+    record_property("routed otherwise", sorted(differ))
     assert differ <= close
-    assert len(close) < 8
+    assert len(close) < 20
 
 
 def distance(extracted: Extracted, branching: Branching, key: str) -> float:

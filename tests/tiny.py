@@ -119,7 +119,8 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
 
 def shard(name: str, path: Path) -> Shard:
     """A shard of this name and path, as matching would find it."""
-    return Shard(name, str(path), path.stat().st_size if path.exists() else 0)
+    found = path.stat() if path.exists() else None
+    return Shard(name, str(path), found.st_size if found else 0, found.st_mtime if found else 0.0)
 
 
 def image_members(rng: np.random.Generator, n: int, first: int = 0) -> list[tuple[str, bytes]]:

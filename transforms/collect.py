@@ -19,24 +19,32 @@ class Collector(Generic[RowT]):
     def __init__(self) -> None:
         """Start with no shard open."""
         self._open: dict[str, _Open[RowT]] = {}
+        self._whole: list[str] = []
 
     def add(self, shard: str, row: int, value: RowT) -> None:
         """Put down the row of one record; a record has exactly one."""
-        rows = self._open.setdefault(shard, _Open()).rows
-        if row in rows:
+        found = self._open.setdefault(shard, _Open())
+        if row in found.rows:
             raise ValueError(f"record {row} of shard {shard!r} has two rows")
-        rows[row] = value
+        found.rows[row] = value
+        self._note(shard, found)
 
     def end(self, shard: str, records: int) -> None:
         """Say how many records the shard turned out to have."""
-        self._open.setdefault(shard, _Open()).records = records
+        found = self._open.setdefault(shard, _Open())
+        found.records = records
+        self._note(shard, found)
+
+    def _note(self, shard: str, found: _Open[RowT]) -> None:
+        if found.records == len(found.rows):
+            self._whole.append(shard)
 
     def whole(self) -> Iterator[tuple[str, list[RowT]]]:
         """Hand out, once, every shard that is whole, with its rows in record order."""
-        for shard, found in list(self._open.items()):
-            if found.records == len(found.rows):
-                del self._open[shard]
-                yield shard, [found.rows[row] for row in range(found.records)]
+        while self._whole:
+            shard = self._whole.pop(0)
+            rows = self._open.pop(shard).rows
+            yield shard, [rows[row] for row in range(len(rows))]
 
     def check_empty(self) -> None:
         """Raise RuntimeError if a shard is not whole although all work is done."""

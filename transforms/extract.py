@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from policy.answers import Answers
-from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, OK, parquet_bytes
+from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, parquet_bytes
 from policy.table import answers_path, features_path
 from transforms.commit import write_once
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
-from transforms.route import NONFINITE
 from transforms.shards import Shard
 from transforms.stages import DECODE, Engine
 from transforms.work import Placed, Row, ShardFn, WorkerOptions
@@ -34,6 +33,7 @@ class ExtractStep:
         self.topk = topk
         self.batch_size = batch_size
         self.inputs = engine.inputs
+        self.keeps_images = False
         self._waiting: list[Prepared] = []
 
     def take(self, item: Prepared) -> Iterator[Placed]:
@@ -64,14 +64,14 @@ class ExtractStep:
         for network, trunks in self.engine.trunks.items():
             about = {
                 "fingerprint": self.engine.fingerprints[network],
-                "input_bytes": shard.bytes,
+                "input": shard.identity,
                 "topk": self.topk,
             }
             for trunk in trunks:
-                own = [{**row, "features": row.get(trunk)} for row in rows]
+                own = [{**row, "features": row["features"].get(trunk)} for row in rows]
                 content = parquet_bytes(own, FEATURES_SCHEMA, about)
                 write_once(self.table, features_path(trunk, shard.name), content)
-            own = [{**row, **row.get(network, _NOTHING)} for row in rows]
+            own = [row | row["answers"].get(network, _NOTHING) for row in rows]
             content = parquet_bytes(own, ANSWERS_SCHEMA, about)
             write_once(self.table, answers_path(network, shard.name), content)
         times = {"started": started, "finished": time.time()}
@@ -88,7 +88,8 @@ _NOTHING: Row = {"classes": None, "probabilities": None, "entropy": None}
 
 
 def _origin(item: Prepared) -> dict[str, Any]:
-    return {"key": item.key, "label": item.label, "status": item.status, "error": item.error}
+    origin = {"key": item.key, "label": item.label, "status": item.status, "error": item.error}
+    return origin | {"answers": {}, "features": {}}
 
 
 def _row(
@@ -101,15 +102,16 @@ def _row(
     found: dict[str, Any] = {**_origin(item), "status": OK}
     for name, answer in answers.items():
         if answer.finite[row]:
-            found[name] = {
+            found["answers"][name] = {
                 "classes": answer.classes[row],
                 "probabilities": answer.probabilities[row],
                 "entropy": answer.entropy[row],
             }
         else:
             error = f"{name} gave NaN or infinity"
-            found[name] = {**_NOTHING, "status": NONFINITE, "error": error}
-    return found | {name: pooled[row] for name, pooled in features.items()}
+            found["answers"][name] = {**_NOTHING, "status": NONFINITE, "error": error}
+    found["features"] = {name: pooled[row] for name, pooled in features.items()}
+    return found
 
 
 @torch.inference_mode()

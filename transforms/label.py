@@ -14,11 +14,12 @@ import torch
 
 from policy.bundle import Bundle
 from policy.errors import InputError
-from policy.rows import LABELS_SCHEMA, OK, parquet_bytes
+from policy.rows import LABELS_SCHEMA, NONFINITE, OK, parquet_bytes
+from policy.table import IMPORTED
 from transforms.commit import write_once
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
-from transforms.route import NONFINITE, Routed, Router
+from transforms.route import Routed, Router
 from transforms.shards import Shard
 from transforms.stages import Engine
 from transforms.work import Placed, Row, ShardFn, WorkerOptions
@@ -33,6 +34,7 @@ class LabelStep:
         self.output = output
         self.fingerprint = fingerprint
         self.inputs = router.inputs
+        self.keeps_images = router.keeps_images
         self.names = router.engine.class_names
 
     def take(self, item: Prepared) -> Iterator[Placed]:
@@ -49,7 +51,7 @@ class LabelStep:
 
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write the shard's rows, then its statistics, which mark it done."""
-        about = {"fingerprint": self.fingerprint, "input_bytes": shard.bytes}
+        about = {"fingerprint": self.fingerprint, "input": shard.identity}
         content = parquet_bytes(rows, LABELS_SCHEMA, about)
         write_once(self.output, f"{shard.name}.parquet", content)
         times = {"started": started, "finished": time.time()}
@@ -108,6 +110,12 @@ def statistics_of(shard: str, rows: list[Row]) -> dict[str, Any]:
 
 def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOptions) -> Engine:
     """Load the networks a policy was fitted for, and no others."""
+    imported = [name for name, made in bundle.fingerprints.items() if made.startswith(IMPORTED)]
+    if imported:
+        raise InputError(
+            f"the policy was fitted on imported predictions of {imported[0]!r}, which no network "
+            "here is known to make; extract a table with your networks and fit on that"
+        )
     if worker.threads:
         torch.set_num_threads(worker.threads)
     return Engine(networks, worker.device, bundle.heads, only=tuple(bundle.fingerprints))

@@ -6,6 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from policy.errors import InputError
+from transforms.files import read_bytes, read_text
 from transforms.images import InputSpec
 from transforms.networks_file import (
     DEFAULT,
@@ -23,8 +25,6 @@ from transforms.networks_file import (
     NetworksFile,
     NetworkSpec,
     fingerprint,
-    read_bytes,
-    read_text,
 )
 
 
@@ -51,13 +51,11 @@ def class_names(networks: NetworksFile) -> tuple[str, ...]:
 
 def load_network(spec: NetworkSpec, networks: NetworksFile, names: tuple[str, ...]) -> Network:
     """Build a network and load its weights; raises InputError if anything does not fit."""
-    for folder in reversed(networks.import_path):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    sys.path += [folder for folder in networks.import_path if folder not in sys.path]
     factory = _factory(spec)
     module, wanted, identity = (_torchvision if spec.weights == DEFAULT else _own)(spec, factory)
     module.eval().requires_grad_(requires_grad=False)
-    return Network(spec, module, wanted, fingerprint(spec, names, identity))
+    return Network(spec, module, wanted, fingerprint(spec, wanted, names, identity))
 
 
 def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
@@ -71,6 +69,10 @@ def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
         ) from error
     except AttributeError as error:
         raise InputError(f"network {spec.name!r}: {module_name!r} has no {name!r}") from error
+    except Exception as error:  # whatever the user's own module raises
+        raise InputError(
+            f"network {spec.name!r}: importing {module_name!r} fails: {_short(error)}"
+        ) from error
     return factory
 
 
@@ -84,11 +86,27 @@ def _torchvision(
             f"network {spec.name!r}: {spec.model} is not one of torchvision's, so it has no "
             f"{DEFAULT} weights; give a path"
         ) from error
-    try:
-        module = factory(weights=weights, **spec.kwargs)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"network {spec.name!r}: {spec.model} refuses kwargs: {error}") from error
+    module = _built(spec, partial(factory, weights=weights))
     return module, spec.input or input_of(weights.transforms()), weights.url
+
+
+def _built(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> nn.Module:
+    try:
+        module = factory(**spec.kwargs)
+    except Exception as error:  # whatever the user's own factory raises
+        raise InputError(
+            f"network {spec.name!r}: {spec.model} with kwargs {spec.kwargs} fails: {_short(error)}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"network {spec.name!r}: {spec.model} gives {type(module).__name__}; wanted a torch "
+            "module"
+        )
+    return module
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision's presets share no type
@@ -105,10 +123,7 @@ def input_of(preset: Any) -> InputSpec:  # noqa: ANN401 - torchvision's presets 
 def _own(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> tuple[nn.Module, InputSpec, str]:
     content = read_bytes(spec.weights, f"weights of network {spec.name!r}")
     state = _state(content, spec)
-    try:
-        module = factory(**spec.kwargs)
-    except TypeError as error:
-        raise InputError(f"network {spec.name!r}: {spec.model} refuses kwargs: {error}") from error
+    module = _built(spec, factory)
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -8,11 +8,11 @@ import tomllib
 from dataclasses import field, replace
 from pathlib import Path
 
-from apache_beam.io.filesystems import FileSystems
 from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError
 from policy.schema import STRICT, from_fields
+from transforms.files import read_text
 from transforms.images import InputSpec
 
 IMAGENET = "imagenet1k"
@@ -92,24 +92,9 @@ def read_networks(path: str) -> NetworksFile:
     )
 
 
-def read_bytes(path: str, what: str) -> bytes:
-    """Read a whole file through Beam's filesystems; `what` names it in errors."""
-    try:
-        with FileSystems.open(path, compression_type="uncompressed") as file:
-            return bytes(file.read())
-    except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
-        raise InputError(f"{path}: {what} cannot be read: {error}") from error
-
-
-def read_text(path: str, what: str) -> str:
-    """Read a whole UTF-8 file, as `read_bytes` does."""
-    try:
-        return read_bytes(path, what).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {what} is not UTF-8: {error}") from error
-
-
-def fingerprint(spec: NetworkSpec, class_names: tuple[str, ...], weights: str) -> str:
+def fingerprint(
+    spec: NetworkSpec, wanted: InputSpec, class_names: tuple[str, ...], weights: str
+) -> str:
     """16 hex digits over all that changes a network's answers; `weights` identifies the weights.
 
     It covers the factory's name and arguments, not its source: a factory whose code changes its
@@ -119,7 +104,7 @@ def fingerprint(spec: NetworkSpec, class_names: tuple[str, ...], weights: str) -
         "model": spec.model,
         "kwargs": spec.kwargs,
         "weights": weights,
-        "input": repr(spec.input),
+        "input": repr(wanted),
         "exits": spec.exits,
         "classes": class_names,
     }

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +37,28 @@ class Prepared:
 class DecodeAhead:
     """Threads that prepare records in order, at most `depth` of them ahead."""
 
-    def __init__(self, inputs: Mapping[str, InputSpec], pool: Executor, depth: int) -> None:
-        """Make the pixels of these input stages for every image, on `pool`."""
+    def __init__(
+        self,
+        inputs: Mapping[str, InputSpec],
+        pool: Executor,
+        depth: int,
+        *,
+        keep_image: bool = True,
+    ) -> None:
+        """Make the pixels of these input stages for every image, on `pool`.
+
+        The decoded image itself is kept only where later inputs are made from it.
+        """
         self.inputs = inputs
+        self.keep_image = keep_image
         self.pool = pool
         self.depth = depth
         self._pending: deque[Future[Prepared]] = deque()
 
     def submit(self, shard: str, row: int, record: Record) -> Iterator[Prepared]:
         """Take a record; yield the oldest ones while more than `depth` are under way."""
-        self._pending.append(self.pool.submit(prepare, shard, row, record, self.inputs))
+        work = partial(prepare, shard, row, record, self.inputs, keep_image=self.keep_image)
+        self._pending.append(self.pool.submit(work))
         while len(self._pending) > self.depth:
             yield self._pending.popleft().result()
 
@@ -55,7 +68,14 @@ class DecodeAhead:
             yield self._pending.popleft().result()
 
 
-def prepare(shard: str, row: int, record: Record, inputs: Mapping[str, InputSpec]) -> Prepared:
+def prepare(
+    shard: str,
+    row: int,
+    record: Record,
+    inputs: Mapping[str, InputSpec],
+    *,
+    keep_image: bool = True,
+) -> Prepared:
     """Decode one record and make its pixels for these input stages."""
     origin = Prepared(
         shard, row, record.key, record.label, record.label_error, record.status, record.error
@@ -64,7 +84,7 @@ def prepare(shard: str, row: int, record: Record, inputs: Mapping[str, InputSpec
         return origin
     try:
         image = decode(record.image)
+        pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
     except BadImage as error:
         return replace(origin, status=error.status, error=str(error))
-    pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
-    return replace(origin, image=image, pixels=pixels)
+    return replace(origin, image=image if keep_image else None, pixels=pixels)

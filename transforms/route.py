@@ -19,9 +19,6 @@ from transforms.images import InputSpec, fit
 from transforms.prepare import Prepared
 from transforms.stages import DECODE, Engine
 
-NONFINITE = "nonfinite"
-"""The status of an image for which a network gave NaN or infinity."""
-
 Trail = tuple[str, ...]
 
 
@@ -96,7 +93,8 @@ class Router:
     """Runs a policy over prepared images; knows nothing of shards or Beam.
 
     `inputs` are the inputs to prepare for every image: those of the policy's first answer. Inputs
-    of later answers are made from the decoded image, for the images that get there, on `pool`.
+    of later answers are made from the decoded image, for the images that get there, on `pool`;
+    `keeps_images` says whether there are such.
     """
 
     def __init__(
@@ -114,6 +112,11 @@ class Router:
         self.inputs: Mapping[str, InputSpec] = {
             stage: spec for stage, spec in engine.inputs.items() if stage in first
         }
+        everything = policy.graph.needed(policy.reachable(policy.start))
+        self.keeps_images = any(
+            stage.name in engine.inputs and stage.name not in first for stage in everything
+        )
+        self._plans: dict[tuple[Trail, str], tuple[frozenset[str], bool]] = {}
         self._depth = {answer: i for i, answer in enumerate(policy.reachable(policy.start))}
         self._first: list[Prepared] = []
         self._queues: dict[tuple[Trail, str], _Queue] = {}
@@ -186,12 +189,22 @@ class Router:
 
     def _wait(self, trail: Trail, answer: str, batch: _Batch, rows: NDArray[np.intp]) -> None:
         """Queue these images for an answer with only what the rest of their way may need."""
-        graph = self.policy.graph
-        done = {stage.name for stage in graph.needed(trail)}
-        ahead = [s for s in graph.needed(self.policy.reachable(answer)) if s.name not in done]
-        tensors = {need for stage in ahead for need in stage.needs}
+        tensors, images = self._ahead(trail, answer)
         made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
         kept = _Batch(batch.items, made, batch.got).take(rows)
-        if not any(stage.name in self.engine.inputs for stage in ahead):
-            kept = replace(kept, items=[replace(item, image=None) for item in kept.items])
-        self._queues.setdefault((trail, answer), _Queue()).put(kept)
+        items = [
+            replace(item, image=item.image if images else None, pixels={}) for item in kept.items
+        ]
+        self._queues.setdefault((trail, answer), _Queue()).put(replace(kept, items=items))
+
+    def _ahead(self, trail: Trail, answer: str) -> tuple[frozenset[str], bool]:
+        """What may still be needed on the way to `answer` and beyond: tensors, and the image."""
+        if (trail, answer) not in self._plans:
+            graph = self.policy.graph
+            done = {stage.name for stage in graph.needed(trail)}
+            ahead = [s for s in graph.needed(self.policy.reachable(answer)) if s.name not in done]
+            self._plans[trail, answer] = (
+                frozenset(need for stage in ahead for need in stage.needs),
+                any(stage.name in self.engine.inputs for stage in ahead),
+            )
+        return self._plans[trail, answer]

@@ -1,7 +1,7 @@
 """Every stage of some networks, ready to run on one device."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,14 +64,17 @@ class Engine:
     def _add(self, network: Network) -> None:
         """Cut one network and add its stages to the graph."""
         name = network.spec.name
-        pieces = cut(network.module, network.spec.exits)
-        macs = _gmacs(network.module, pieces, network.input)
-        with torch.inference_mode():
-            sample = torch.rand((3, 3, *network.input.size), generator=torch.manual_seed(0))
-            self._check_classes(network, sample[:1])
-            check_pieces(network.module, pieces, sample)
+        try:
+            pieces, gmacs = self._tried(network)
+        except InputError as error:
+            raise InputError(f"network {name!r}: {error}") from error
+        except Exception as error:  # whatever the user's own network raises
+            raise InputError(
+                f"network {name!r} fails on images of {network.input.size}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         of_piece = {INPUT: self._input_stage(network.input)}
-        for piece, gmac in zip(pieces, macs, strict=True):
+        for piece, gmac in zip(pieces, gmacs, strict=True):
             stage = f"{name}.{piece.name}" if piece.name else name
             needs = tuple(of_piece[need] for need in piece.needs)
             of_piece[piece.name] = stage
@@ -84,17 +87,29 @@ class Engine:
         self.trunks[name] = tuple(of_piece[module] for module in network.spec.exits)
         self.fingerprints[name] = network.fingerprint
 
+    def _tried(self, network: Network) -> tuple[tuple[Piece, ...], list[float]]:
+        """The pieces of a network and their GMACs, run once on random images."""
+        with torch.inference_mode():
+            random = torch.Generator().manual_seed(0)
+            sample = torch.rand((3, 3, *network.input.size), generator=random)
+            self._check_classes(network, sample[:1])
+            pieces = cut(network.module, network.spec.exits)
+            check_pieces(network.module, pieces, sample)
+        return pieces, _gmacs(network.module, pieces, network.input)
+
     def _check_classes(self, network: Network, sample: torch.Tensor) -> None:
-        found, wanted = tuple(network.module(sample).shape), (1, len(self.class_names))
+        result = network.module(sample)
+        found = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+        wanted = (1, len(self.class_names))
         if found != wanted:
             raise InputError(
-                f"network {network.spec.name!r} gives {found} for one image; the class list has "
-                f"{wanted[1]} names, so {wanted} was wanted"
+                f"gives {found} for one image; wanted logits of shape {wanted}, one for each name "
+                "of the class list. Wrap it in a factory that gives them."
             )
 
     def _input_stage(self, spec: InputSpec) -> str:
         """The stage that makes this input; networks that want the same share it."""
-        digest = hashlib.sha256(repr(spec).encode()).hexdigest()[:4]
+        digest = hashlib.sha256(repr(spec).encode()).hexdigest()[:8]
         stage = f"input.{spec.size[0]}x{spec.size[1]}.{digest}"
         if stage not in self.inputs:
             self._stages.append(Stage(stage, 0.0, (DECODE,)))
@@ -126,12 +141,16 @@ class Engine:
     def features(tensor: torch.Tensor) -> NDArray[np.float16]:
         """Pooled [n, features] in float16, as tables hold them.
 
-        The mean over positions of [n, channels, height, width] or [n, tokens, channels].
+        The mean over positions of [n, channels, side, side], of [n, side, side, channels] (as in
+        Swin: two equal sides, then another number) or of [n, tokens, channels].
         """
-        if tensor.dim() == 4:  # noqa: PLR2004 - the two layouts of the docstring
-            tensor = tensor.mean(dim=(2, 3))
-        elif tensor.dim() == 3:  # noqa: PLR2004
-            tensor = tensor.mean(dim=1)
+        match tensor.shape:
+            case (_, height, width, channels) if height == width != channels:
+                tensor = tensor.mean(dim=(1, 2))
+            case (_, _, _, _):
+                tensor = tensor.mean(dim=(2, 3))
+            case (_, _, _):
+                tensor = tensor.mean(dim=1)
         pooled: NDArray[np.float16] = tensor.flatten(1).half().cpu().numpy()
         return pooled
 
@@ -154,16 +173,19 @@ def usable_device(name: str) -> torch.device:
 
 def _gmacs(network: nn.Module, pieces: Sequence[Piece], spec: InputSpec) -> list[float]:
     """Multiply-accumulates of each piece in 1e9 per image, counted on the meta device."""
-    weights = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
+    weights = {k: v.to("meta") for k, v in _tensors(network)}
     made = {INPUT: torch.empty((1, 3, *spec.size), device="meta")}
     counts = []
     for piece in pieces:
-        own = {
-            f"module.{name}": weights[name]
-            for name, _ in (*piece.module.named_parameters(), *piece.module.named_buffers())
-        }
+        own = {f"module.{name}": weights[name] for name, _ in _tensors(piece.module)}
         with FlopCounterMode(display=False) as counter:
             tensors = tuple(made[need] for need in piece.needs)
             made[piece.name] = torch.func.functional_call(piece, own, tensors)
         counts.append(counter.get_total_flops() / 2 / 1e9)
     return counts
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers by name, tied ones under each of theirs."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)

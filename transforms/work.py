@@ -32,6 +32,10 @@ class Step(Protocol):
     def inputs(self) -> Mapping[str, InputSpec]:
         """The inputs to prepare for every image."""
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether further inputs are made from decoded images later."""
+
     def take(self, item: Prepared) -> Iterable[Placed]:
         """Take in a decoded record; give back those that are finished with it."""
 
@@ -51,7 +55,7 @@ class ShardLoop:
     def __init__(self, step: Step, pool: Executor, depth: int) -> None:
         """Hand records to `step`, prepared on `pool` at most `depth` ahead."""
         self.step = step
-        self.ahead = DecodeAhead(step.inputs, pool, depth)
+        self.ahead = DecodeAhead(step.inputs, pool, depth, keep_image=step.keeps_images)
         self.rows: Collector[Row] = Collector()
         self._begun: dict[str, tuple[Shard, float]] = {}
 

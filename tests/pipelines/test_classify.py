@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+from pipelines import classify
 from pipelines.classify import ClassifyReceipt
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import InputError
@@ -176,7 +177,7 @@ def test_a_corpus_without_one_good_image_has_a_receipt_too(world: Any, tmp_path:
     shard = tiny.write_tar(tmp_path / "bad.tar", [("a.png", b"no"), ("b.png", b"no")])
     receipt = world.classify(tmp_path / "out", input=(str(shard),))
     assert (receipt.statuses, receipt.exits) == ({"decode": 2}, {})
-    assert (receipt.cost, receipt.speedup) == (0.0, 1.0)
+    assert (receipt.cost, receipt.speedup) == (0.0, None)
     assert "0 labelled" in receipt.text()
 
 
@@ -199,9 +200,9 @@ def test_another_policy_into_the_same_output_is_refused(world: Any, tmp_path: Pa
     write_bundle(str(tmp_path / "other"), replace(bundle, policy=single))
     world.classify(tmp_path / "out")
     before = times(tmp_path / "out")
-    with pytest.raises(InputError, match=r"s0.json: this shard was labelled with .*choose another"):
+    with pytest.raises(InputError, match="holds labels of .* choose another --output"):
         world.classify(tmp_path / "out", policy=str(tmp_path / "other"))
-    with pytest.raises(InputError, match=r"labelled with \w+-top5 .*this run is \w+-top2; choose"):
+    with pytest.raises(InputError, match=r"labels of \w+-top5 .*this run is \w+-top2; choose"):
         world.classify(tmp_path / "out", topk=2)
     assert times(tmp_path / "out") == before
 
@@ -273,3 +274,20 @@ def test_an_input_without_shards_is_an_error(
 def test_a_missing_gpu_is_an_error_with_the_remedy(world: Any, tmp_path: Path, device: str) -> None:
     with pytest.raises(InputError, match=rf"--device {device}: .* sees 0 GPUs.*--device cpu"):
         world.classify(tmp_path / "out", device=device)
+
+
+def test_a_policy_fitted_on_imported_predictions_labels_nothing(world: Any, tmp_path: Path) -> None:
+    bundle = read_bundle(world.policy)
+    imported = dict.fromkeys(bundle.fingerprints, "imported:big")
+    write_bundle(str(tmp_path / "p"), replace(bundle, fingerprints=imported))
+    with pytest.raises(InputError, match="fitted on imported predictions .* fit on that"):
+        world.classify(tmp_path / "out", policy=str(tmp_path / "p"))
+
+
+def test_a_run_that_lost_a_shard_or_a_record_does_not_end_well() -> None:
+    statistics = [{"shard": "a", "records": 3}, {"shard": "b", "records": 4}]
+    classify._check_complete(statistics, {"a": 3, "b": 4})
+    with pytest.raises(RuntimeError, match=r"1 shards .* first 'b' with 4 rows for 5 records"):
+        classify._check_complete(statistics, {"a": 3, "b": 5})
+    with pytest.raises(RuntimeError, match="first 'c' with None rows"):
+        classify._check_complete(statistics, {"a": 3, "c": 1})

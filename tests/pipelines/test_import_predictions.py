@@ -220,7 +220,7 @@ def test_a_file_without_a_column_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     wanted = options(tmp_path, two())
     (tmp_path / "dear.parquet").unlink()
-    with pytest.raises(InputError, match=r"dear.parquet: cannot be read as Parquet"):
+    with pytest.raises(InputError, match=r"dear.parquet: the predictions cannot be read"):
         run(wanted)
 
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pipelines.options import MachineOptions
+from pipelines.options import MachineOptions, RunOptions, usable_cores
 from policy.errors import InputError
 
 
@@ -11,13 +11,13 @@ from policy.errors import InputError
 def test_a_size_below_one_is_refused_by_the_name_of_its_flag(name: str, number: int) -> None:
     flag = name.replace("_", "-")
     with pytest.raises(InputError, match=f"--{flag} {number}: wanted at least 1"):
-        MachineOptions(**{name: number})
+        RunOptions(**{name: number})
 
 
 @pytest.mark.parametrize("name", ["decode_threads", "threads"])
 def test_negative_threads_are_refused_by_the_name_of_their_flag(name: str) -> None:
     flag = name.replace("_", "-")
-    with pytest.raises(InputError, match=f"--{flag} -1: wanted 0 or more"):
+    with pytest.raises(InputError, match=f"--{flag} -1: wanted at least 0"):
         MachineOptions(**{name: -1})
 
 
@@ -25,15 +25,18 @@ def test_negative_threads_are_refused_by_the_name_of_their_flag(name: str) -> No
 def test_workers_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    worker = MachineOptions(workers=workers).worker
-    assert (worker.threads, worker.decode_threads) == (threads, cores)
+    monkeypatch.setattr("pipelines.options.usable_cores", lambda: cores)
+    worker = RunOptions(workers=workers).worker
+    assert (worker.threads, worker.decode_threads) == (threads, threads)
+    assert MachineOptions().worker.threads == cores
 
 
 def test_one_core_is_assumed_where_the_machine_does_not_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1
     assert MachineOptions().worker.threads == 1
 
 

@@ -22,6 +22,8 @@ EVIDENCE = Evidence(
     fitted=100,
     chosen=90,
     cost=1 / 3,
+    full="big",
+    exits={"small": 0.25, "big": 0.75},
     full_cost=9.5,
     regret=0.1 + 0.2,
     versions={"numpy": np.__version__},
@@ -103,7 +105,7 @@ def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
 def test_damaged_heads_are_refused(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / HEADS).write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"heads\.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"heads\.safetensors: does not belong to policy.json"):
         read_bundle(str(tmp_path))
 
 
@@ -130,7 +132,7 @@ MALFORMED: dict[str, Callable[[Fields], object]] = {
     "policy.rules.1.features.0.kind: Input should be 'max_probability'": lambda f: set_rule(
         f, features=[{"answer": "small", "kind": "logit", "index": 0}]
     ),
-    "looks at 'big', which the trail small.block1.exit > small has not got": lambda f: set_rule(
+    "looks at 'big', which some trail to it has not got": lambda f: set_rule(
         f, features=[{"answer": "big", "kind": "entropy", "index": 0}]
     ),
     "stage 'decode' costs -1.0": lambda f: f["policy"]["graph"]["stages"][0].update(cost=-1),

@@ -43,9 +43,7 @@ def test_costs_that_are_none_are_refused(tmp_path: Path, text: str, message: str
     assert str(caught.value).startswith(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("none.json", "No such file"), (".", "Is a directory")]
-)
+@pytest.mark.parametrize(("name", "message"), [("none.json", "No such file"), (".", "directory")])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=f"cannot be read: {message}"):
+    with pytest.raises(InputError, match=f"cannot be read: .*{message}"):
         read_costs(str(tmp_path / name))

@@ -207,10 +207,10 @@ REFUSED: dict[str, Callable[[], Policy]] = {
     r"has actions \('stop', 'stop'\); allowed, each once": lambda: Policy(
         tiny.GRAPH, SMALL, (replace(AT_SMALL, actions=(STOP, STOP)),)
     ),
-    "the rule at 'small' looks at 'small.block1.exit', which the trail small has not got": lambda: (
-        Policy(tiny.GRAPH, SMALL, (replace(AT_SMALL, features=(ENTROPY,)),))
+    "'small' looks at 'small.block1.exit', which some trail to it has not got": lambda: Policy(
+        tiny.GRAPH, SMALL, (replace(AT_SMALL, features=(ENTROPY,)),)
     ),
-    "the rule at 'd' looks at 'b', which the trail a > c > d has not got": lambda: Policy(
+    "the rule at 'd' looks at 'b', which some trail to it has not got": lambda: Policy(
         DIAMOND,
         "a",
         (
@@ -220,7 +220,7 @@ REFUSED: dict[str, Callable[[], Policy]] = {
             Rule("d", (STOP,), ((1.0,),), (0.0,), (Feature("b", "entropy"),)),
         ),
     ),
-    "looks at 'big', which the trail small has not got": lambda: Policy(
+    "looks at 'big', which some trail to it has not got": lambda: Policy(
         tiny.GRAPH, SMALL, (replace(AT_SMALL, features=(Feature(BIG, "entropy"),)),)
     ),
 }

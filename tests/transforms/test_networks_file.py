@@ -102,31 +102,31 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        (replace(SPEC, model="tiny_networks:opaque"), ("cat",), "w"),
-        (replace(SPEC, kwargs={"a": 2}), ("cat",), "w"),
-        (replace(SPEC, kwargs={}), ("cat",), "w"),
-        (replace(SPEC, exits=()), ("cat",), "w"),
-        (replace(SPEC, exits=("block2",)), ("cat",), "w"),
-        (replace(SPEC, input=replace(INPUT, mean=(0.5, 0.5, 0.4))), ("cat",), "w"),
-        (replace(SPEC, input=replace(INPUT, interpolation="bicubic")), ("cat",), "w"),
-        (replace(SPEC, input=replace(INPUT, crop=8)), ("cat",), "w"),
-        (SPEC, ("dog",), "w"),
-        (SPEC, ("cat", "dog"), "w"),
-        (SPEC, ("cat",), "v"),
+        (replace(SPEC, model="tiny_networks:opaque"), INPUT, ("cat",), "w"),
+        (replace(SPEC, kwargs={"a": 2}), INPUT, ("cat",), "w"),
+        (replace(SPEC, kwargs={}), INPUT, ("cat",), "w"),
+        (replace(SPEC, exits=()), INPUT, ("cat",), "w"),
+        (replace(SPEC, exits=("block2",)), INPUT, ("cat",), "w"),
+        (SPEC, replace(INPUT, mean=(0.5, 0.5, 0.4)), ("cat",), "w"),
+        (SPEC, replace(INPUT, interpolation="bicubic"), ("cat",), "w"),
+        (SPEC, replace(INPUT, crop=8), ("cat",), "w"),
+        (SPEC, INPUT, ("dog",), "w"),
+        (SPEC, INPUT, ("cat", "dog"), "w"),
+        (SPEC, INPUT, ("cat",), "v"),
     ],
 )
 def test_the_fingerprint_changes_with_each_part(
-    changed: tuple[NetworkSpec, tuple[str, ...], str],
+    changed: tuple[NetworkSpec, InputSpec, tuple[str, ...], str],
 ) -> None:
-    assert fingerprint(*changed) != fingerprint(SPEC, ("cat",), "w")
+    assert fingerprint(*changed) != fingerprint(SPEC, INPUT, ("cat",), "w")
 
 
 def test_the_fingerprint_depends_on_no_name_path_or_order() -> None:
     other = replace(SPEC, name="other", weights="/elsewhere/w.safetensors")
-    assert fingerprint(other, ("cat",), "w") == fingerprint(SPEC, ("cat",), "w")
+    assert fingerprint(other, INPUT, ("cat",), "w") == fingerprint(SPEC, INPUT, ("cat",), "w")
     one, two = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
-    assert fingerprint(replace(SPEC, kwargs=one), (), "w") == fingerprint(
-        replace(SPEC, kwargs=two), (), "w"
+    assert fingerprint(replace(SPEC, kwargs=one), INPUT, (), "w") == fingerprint(
+        replace(SPEC, kwargs=two), INPUT, (), "w"
     )
 
 

@@ -1,6 +1,7 @@
 import io
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,10 +79,10 @@ def test_records_come_back_in_order_at_most_depth_ahead() -> None:
 def test_order_holds_when_a_later_image_is_decoded_first() -> None:
     slow, released = Record("slow", b""), threading.Event()
 
-    def late(*args: object) -> object:
+    def late(*args: Any, **options: Any) -> object:
         if args[2] is slow:
             released.wait(10)
-        return prepare(*args)
+        return prepare(*args, **options)
 
     with ThreadPoolExecutor(2) as pool, pytest.MonkeyPatch.context() as patch:
         patch.setattr("transforms.prepare.prepare", late)

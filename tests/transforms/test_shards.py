@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,27 @@ def test_a_key_seen_again_is_a_rejected_duplicate(tmp_path: Path, extension: str
 def test_compression_is_not_guessed_from_the_name(tmp_path: Path) -> None:
     path = tiny.write_tar(tmp_path / "a.gz.tar", [("a.png", b"x")])
     assert count_records(tiny.shard("a", path)) == 1
+
+
+def test_a_glob_in_the_working_folder_needs_no_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.tar", "b.tar")
+    monkeypatch.chdir(tmp_path)
+    assert names("*.tar") == ["a", "b"]
+    assert names("b.tar") == ["b"]
+
+
+def test_a_shard_named_like_our_own_files_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "_receipt.tar")
+    with pytest.raises(InputError, match=r"_receipt.tar: names that start with _ are kept"):
+        names(f"{tmp_path}/*.tar")
+
+
+def test_a_shard_put_in_anothers_place_has_another_identity(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tar")
+    (first,) = match_shards([f"{tmp_path}/a.tar"])
+    os.utime(tmp_path / "a.tar", (1, 1))
+    (second,) = match_shards([f"{tmp_path}/a.tar"])
+    assert (first.name, first.path, first.bytes) == (second.name, second.path, second.bytes)
+    assert first.identity != second.identity

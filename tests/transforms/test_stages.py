@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from policy.answers import answers_from_logits
 from policy.errors import InputError
@@ -92,7 +94,7 @@ def test_a_network_of_another_number_of_classes_is_refused(tmp_path: Path) -> No
     path = tiny.write_networks(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(
-        InputError, match=r"'small' gives \(1, 4\) for one image; the class list ha"
+        InputError, match=r"'small': gives \(1, 4\) for one image; wanted logits of shape \(1, 2\)"
     ):
         Engine(read_networks(str(path)), "cpu")
 
@@ -182,3 +184,49 @@ def test_a_gpu_that_is_there_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(InputError, match="--device cuda:2"):
         usable_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((2, 5, 3, 3), (2, 3)), ((2, 3, 3, 5), (1, 2)), ((2, 7, 5), (1,))]
+)
+def test_features_are_pooled_over_positions_in_every_layout(
+    shape: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    tensor = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    pooled = Engine.features(tensor)
+    assert pooled.shape == (2, 5)
+    assert np.allclose(pooled, tensor.mean(dim=axes).numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise RuntimeError('no licence')", "network 'small': importing .* fails: .*no licence"),
+        ("def build(): raise OSError('no disk')", "build with kwargs .* fails: OSError: no disk"),
+        ("def build(): return 3", "build gives int; wanted a torch module"),
+        (
+            "from torch import nn\nclass N(nn.Module):\n def forward(self, x): return {'logits': x}\ndef build(): return N()",
+            "'small': gives dict for one image; wanted logits of shape",
+        ),
+        (
+            "from torch import nn\ndef build(): return nn.Linear(7, 4)",
+            r"network 'small' fails on images of \(16, 16\): RuntimeError",
+        ),
+    ],
+)
+def test_a_users_network_that_fails_is_named_with_what_it_said(
+    tmp_path: Path, code: str, message: str, request: pytest.FixtureRequest
+) -> None:
+    name = f"users_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    tiny.write_networks(tmp_path)
+    state = nn.Linear(7, 4).state_dict() if "Linear" in code else {}
+    save_file(state, tmp_path / "w.safetensors")
+    text = (
+        f'classes = "classes.txt"\nimport_path = ["."]\n[[network]]\nname = "small"\n'
+        f'model = "{name}:build"\nweights = "w.safetensors"\n'
+        "input = { resize = [16, 16], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }\n"
+    )
+    (tmp_path / "n.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Engine(read_networks(str(tmp_path / "n.toml")), "cpu")

@@ -20,6 +20,7 @@ WORKER = WorkerOptions(batch_size=3, decode_threads=2, threads=0, device="cpu")
 class Keys:
     """A step that answers with an image's key, in batches of three that cross shards."""
 
+    keeps_images = False
     inputs: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self) -> None:

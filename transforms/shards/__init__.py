@@ -8,16 +8,17 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from policy.errors import InputError
+from transforms.files import read_text
 from transforms.shards import parquet, tar
 from transforms.shards.record import Record
+from transforms.shards.source import ReadFailed, open_shard
 
-__all__ = ["Record", "Shard", "count_records", "match_shards", "read_records"]
+__all__ = ["ReadFailed", "Record", "Shard", "count_records", "match_shards", "read_records"]
 
 _FORMATS = {extension: module for module in (tar, parquet) for extension in module.EXTENSIONS}
 _WILDCARDS = "*?["
@@ -27,12 +28,19 @@ _WILDCARDS = "*?["
 class Shard:
     """One file of records. `name` is unique in a run and names the shard's outputs and keys.
 
-    `bytes` is the file's size, to notice a shard that was replaced by another.
+    `bytes` and `modified` (seconds since 1970, 0 where unknown) tell a shard from one that was put
+    in its place.
     """
 
     name: str
     path: str
     bytes: int
+    modified: float
+
+    @property
+    def identity(self) -> str:
+        """What must not change between the runs into one output."""
+        return f"{self.path}, {self.bytes} bytes, modified {self.modified:.3f}"
 
 
 def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
@@ -45,12 +53,14 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
     found: dict[str, Shard] = {}
     taken: set[str] = set()
     for pattern in _expand_lists(patterns):
-        for path, size in _match(pattern).items():
+        for file in _match(pattern):
+            path = file.path
             _format(path)
             if path in taken:
                 continue
             taken.add(path)
-            shard = Shard(_name(path, pattern), path, size)
+            modified = file.last_updated_in_seconds or 0.0
+            shard = Shard(_name(path, pattern), path, file.size_in_bytes, modified)
             other = found.setdefault(shard.name, shard)
             if other.path != path:
                 raise InputError(
@@ -65,7 +75,7 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
 
 def count_records(shard: Shard) -> int:
     """The records of a shard, without reading its images."""
-    with _open(shard.path) as file:
+    with open_shard(shard.path) as file:
         return int(_format(shard.path).count(file))
 
 
@@ -76,7 +86,7 @@ def read_records(shard: Shard) -> Iterator[Record]:
     of a damaged container gives one last record rejected as "container".
     """
     seen: set[str] = set()
-    with _open(shard.path) as file:
+    with open_shard(shard.path) as file:
         for record in _format(shard.path).read(file):
             named = replace(record, key=f"{shard.name}/{record.key}")
             if named.key in seen:
@@ -88,20 +98,24 @@ def read_records(shard: Shard) -> Iterator[Record]:
 def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
     for pattern in patterns:
         if pattern.endswith(".txt"):
-            for path in _match(pattern):
-                with _open(path) as file:
-                    lines = file.read().decode().splitlines()
-                yield from (line.strip() for line in lines if line.strip())
+            for listed in _match(pattern):
+                lines = read_text(listed.path, "the list of shards").splitlines()
+                yield from (_in_folder(line.strip()) for line in lines if line.strip())
         else:
-            yield pattern
+            yield _in_folder(pattern)
 
 
-def _match(pattern: str) -> dict[str, int]:
+def _in_folder(pattern: str) -> str:
+    """Name the folder of a pattern without one, which Beam would look for in a folder ""."""
+    return pattern if "/" in pattern else f"./{pattern}"
+
+
+def _match(pattern: str) -> list[FileMetadata]:
     try:
         (result,) = FileSystems.match([pattern])
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
         raise InputError(f"--input {pattern}: cannot be listed: {error}") from error
-    found = {file.path: file.size_in_bytes for file in result.metadata_list}
+    found = sorted(result.metadata_list, key=lambda file: file.path)
     if not found:
         raise InputError(f"--input {pattern}: matches no file; check the path and the quotes")
     return found
@@ -125,8 +139,3 @@ def _format(path: str) -> ModuleType:
             f"{path}: unknown shard format {extension!r}; known are {', '.join(_FORMATS)}"
         )
     return _FORMATS[extension]
-
-
-def _open(path: str) -> BinaryIO:
-    file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return file

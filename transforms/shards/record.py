@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from policy.rows import OK
 
 MAX_IMAGE_BYTES = 64 << 20
-"""Encoded images above this are rejected unread."""
+"""Encoded images above this are rejected; in a tar, unread."""
 
 _MAX_LABEL_DIGITS = 9
 

@@ -73,7 +73,7 @@ def _members(
                 position = archive.offset
                 archive.members.clear()  # type: ignore[attr-defined]  # or it keeps every header
         damage = _rest(file, position)
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         damage = f"tar: {error} after byte {position}"
     if damage:
         yield _Member(f"#{position}", "", damage=damage)

@@ -1,0 +1,48 @@
+"""What extract and classify have in common: count shards, then run a transform over them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.progress import progress
+from transforms.commit import existing
+from transforms.shards import Shard, count_records
+
+_LOG = logging.getLogger("adalabel")
+
+_READERS = 16
+
+
+def count_all(shards: Sequence[Shard]) -> dict[str, int]:
+    """The records of each shard, by name; says how many there are in all."""
+    size = sum(shard.bytes for shard in shards) / 1e6
+    _LOG.info("%d shards, %.1f MB", len(shards), size)
+    with ThreadPoolExecutor(_READERS) as pool:
+        counts = pool.map(count_records, shards)
+        records = {shard.name: count for shard, count in zip(shards, counts, strict=True)}
+    _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
+    return records
+
+
+def run_shards(
+    transform: beam.PTransform[Any, Any],
+    records: Mapping[Shard, int],
+    watched: tuple[str, str],
+    beam_args: Sequence[str],
+) -> None:
+    """Run a transform of shards over those of `records`, showing progress by their counts.
+
+    `watched` is the folder and the extension of the files that mark shards as done.
+    """
+    folder, extension = watched
+    names = {shard.name: count for shard, count in records.items()}
+    before = existing(folder, extension)
+    with (
+        progress(transform.label, names, lambda: existing(folder, extension) - before),
+        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
+    ):
+        _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
