@@ -200,7 +200,7 @@ def test_another_policy_into_the_same_output_is_refused(world: Any, tmp_path: Pa
     write_bundle(str(tmp_path / "other"), replace(bundle, policy=single))
     world.classify(tmp_path / "out")
     before = times(tmp_path / "out")
-    with pytest.raises(InputError, match="holds labels of .* choose another --output"):
+    with pytest.raises(InputError, match=r"holds labels of .* choose another --output"):
         world.classify(tmp_path / "out", policy=str(tmp_path / "other"))
     with pytest.raises(InputError, match=r"labels of \w+-top5 .*this run is \w+-top2; choose"):
         world.classify(tmp_path / "out", topk=2)
@@ -280,7 +280,7 @@ def test_a_policy_fitted_on_imported_predictions_labels_nothing(world: Any, tmp_
     bundle = read_bundle(world.policy)
     imported = dict.fromkeys(bundle.fingerprints, "imported:big")
     write_bundle(str(tmp_path / "p"), replace(bundle, fingerprints=imported))
-    with pytest.raises(InputError, match="fitted on imported predictions .* fit on that"):
+    with pytest.raises(InputError, match=r"fitted on imported predictions .* fit on that"):
         world.classify(tmp_path / "out", policy=str(tmp_path / "p"))
 
 
