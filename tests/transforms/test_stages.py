@@ -205,7 +205,7 @@ def test_features_are_pooled_over_positions_in_every_layout(
         ("def build(): raise OSError('no disk')", "build with kwargs .* fails: OSError: no disk"),
         ("def build(): return 3", "build gives int; wanted a torch module"),
         (
-            "from torch import nn\nclass N(nn.Module):\n forward = lambda _, x: {'a': x}\nbuild = N",
+            "from torch import nn\nclass N(nn.Module):\n forward = lambda _, x: {1: x}\nbuild = N",
             "'small': gives dict for one image; wanted logits of shape",
         ),
         (
