@@ -289,7 +289,7 @@ def test_without_json_the_receipt_is_for_people(
 def adalabel(*arguments: object) -> str:
     """Run the command line as a user does; its stdout."""
     command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
     assert done.returncode == 0, done.stderr
