@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"adalabel {version('adalabel')}")
         return 0
     keep_freed_memory()
+    logging.getLogger().addFilter(_is_of_use)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:
@@ -57,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain(given[0], "interrupted; run the same command again to go on where it stopped")
         return EXIT_INTERRUPTED
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Leave out what Beam says of BigQuery at every start, and nobody here needs."""
+    return "apitools not found" not in record.getMessage()
 
 
 def _run(command: str, arguments: list[str]) -> int:

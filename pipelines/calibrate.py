@@ -100,7 +100,7 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
         "timings": [asdict(timing) for timing in timings],
     }
     chosen = {t.stage: t.median_ms for t in timings if t.batch_size == options.batch_size}
-    write_bytes(options.output, to_json(Costs("ms", chosen, about)).encode())
+    write_bytes(options.output, to_json(Costs("ms", chosen, about, engine.fingerprints)).encode())
     return CalibrateReceipt(options.output, device, timings)
 
 

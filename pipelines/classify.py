@@ -12,6 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.options import RunOptions
 from pipelines.run_shards import count_all, run_shards
+from pipelines.words import listed
 from policy.bundle import Bundle, Evidence, read_bundle
 from policy.errors import InputError
 from policy.rows import NONFINITE, OK
@@ -33,7 +34,7 @@ class ClassifyOptions(RunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str
-    """The networks file (TOML) that the policy was fitted with."""
+    """The networks file (TOML); networks that the policy uses must be those it was fitted for."""
     policy: str
     """The policy's folder, made by `adalabel fit`."""
     input: tuple[str, ...]
@@ -78,28 +79,32 @@ class ClassifyReceipt:
 
     def text(self) -> str:
         """For people."""
-        rejected = {status: n for status, n in self.statuses.items() if status != OK}
+        rejected = listed({status: n for status, n in self.statuses.items() if status != OK})
+        this_run = "nothing to do, all was done before"
+        if self.newly_labelled:
+            this_run = (
+                f"{self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
+                f"{self.images_per_second:.1f} images/s while labelling"
+            )
         lines = [
             (
                 f"{self.output}: {self.records} records of {self.shards} shards, "
-                f"{self.statuses.get(OK, 0)} labelled, rejected: {rejected or 'none'}"
+                f"{self.statuses.get(OK, 0)} labelled, rejected: {rejected}"
             ),
-            "  exits     " + ", ".join(f"{name} {n}" for name, n in self.exits.items()),
+            f"  exits     {listed(self.exits)}",
             (
-                f"  realised  {self.cost:.4g} {self.unit} per image; always {self.full} costs "
-                f"{self.full_cost:.4g}" + (f", {self.speedup:.2f}x" if self.speedup else "")
+                f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
+                f"{self.full} {self.full_cost:.4g}"
+                + (f", {self.speedup:.2f}x as much" if self.speedup else "")
             ),
-            (
-                f"  this run  {self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
-                f"{self.images_per_second:.1f} images/s while labelling"
-            ),
+            f"  this run  {this_run}",
         ]
         if self.promise:
             p = self.promise
             lines.insert(
                 2,
-                f"  promised  {p.cost:.4g} {self.unit} per image ({p.promise}; {p.metric} "
-                f"{p.objective} {p.regret:.4f} on {p.chosen} images not fitted on)",
+                f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
+                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.chosen} images not fitted on)",
             )
         return "\n".join(lines)
 
@@ -125,7 +130,8 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     statistics = _statistics(options.output, shards)
     _check_complete(statistics, records)
     receipt = _receipt(options.output, bundle, statistics, done, seconds)
-    write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
+    if todo or not FileSystems.exists(f"{options.output}/{RECEIPT}"):
+        write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     return receipt
 
 
@@ -200,7 +206,7 @@ def _receipt(
         shards=len(statistics),
         records=sum(shard["records"] for shard in statistics),
         statuses=dict(statuses),
-        exits=dict(exits),
+        exits={answer: exits[answer] for answer in graph.answers if exits[answer]},
         unit=graph.unit,
         cost=cost,
         full=graph.full,

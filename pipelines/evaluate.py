@@ -25,9 +25,13 @@ class EvaluateOptions(CommandOptions):
 
 @dataclass(frozen=True)
 class EvaluateReceipt(Evaluation):
-    """The policy's evaluation, with that of every single network under `single`."""
+    """The policy's evaluation, with that of every single network under `single`.
+
+    `seen_in_fitting` is True where the policy was fitted and chosen on this very table.
+    """
 
     single: dict[str, Evaluation]
+    seen_in_fitting: bool
 
     def text(self) -> str:
         """For people."""
@@ -40,6 +44,10 @@ class EvaluateReceipt(Evaluation):
         lines.append(f"{'answer':24} {'got by':>7} {'exits':>7} {'of cost':>10}")
         for name, use in self.usage.items():
             lines.append(f"{name:24} {use.samples:7.1%} {use.exits:7.1%} {use.cost:10.1%}")
+        if self.seen_in_fitting:
+            lines.append(
+                "The policy was fitted and chosen on these very images; judge it on others."
+            )
         return "\n".join(lines)
 
 
@@ -66,4 +74,5 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
     replayed = evaluate(policy, table)
     single = {a: evaluate(always(policy.graph, a), table) for a in policy.graph.answers}
     own = {field.name: getattr(replayed, field.name) for field in fields(replayed)}
-    return EvaluateReceipt(**own, single=single)
+    seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
+    return EvaluateReceipt(**own, single=single, seen_in_fitting=seen)

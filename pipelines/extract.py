@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipelines.options import RunOptions
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import check_held, counted, extended, files, held_files
+from pipelines.words import listed
 from policy.errors import InputError
 from policy.schema import to_json
 from policy.table import MANIFEST, TableManifest
@@ -39,22 +40,26 @@ class ExtractOptions(RunOptions):
 
 @dataclass(frozen=True)
 class ExtractReceipt:
-    """What a run did. `rejected` counts rows without an answer by reason, in the whole table."""
+    """What a run did. `rejected` counts rows without an answer by reason and
+    `unlabelled` those without a label, in the whole table.
+    """
 
     output: str
     shards: int
     records: int
     networks_run: tuple[str, ...]
     rejected: dict[str, int]
+    unlabelled: int
     seconds: float
 
     def text(self) -> str:
         """For people."""
         ran = ", ".join(self.networks_run) or "nothing (all done before)"
-        bad = ", ".join(f"{count} {why}" for why, count in self.rejected.items()) or "none"
         return (
             f"{self.output}: {self.records} records of {self.shards} shards; ran {ran} in "
-            f"{self.seconds:.1f} s; rejected: {bad}"
+            f"{self.seconds:.1f} s; rejected: {listed(self.rejected)}"
+            + (f" (see status and error in {self.output}/answers)" if self.rejected else "")
+            + (f"; {self.unlabelled} without a label, useless to fit" if self.unlabelled else "")
         )
 
 
@@ -78,14 +83,21 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
         transform = Extract(networks, only, options.output, options.topk or None, options.worker)
         watched = (f"{options.output}/answers/{only[-1]}", ".parquet")
         run_shards(transform, todo, watched, beam_args)
-    manifest, rejected = counted(options.output, manifest, identities)
+    manifest, rejected, unlabelled = counted(options.output, manifest, identities)
     write_once(options.output, MANIFEST, to_json(manifest).encode())
+    total = sum(manifest.shards.values())
+    if sum(rejected.values()) >= total:
+        raise InputError(
+            f"{options.output}: none of {total} records could be used ({listed(rejected)}); the "
+            f"columns status and error in {options.output}/answers say why"
+        )
     return ExtractReceipt(
         output=options.output,
         shards=len(shards),
         records=sum(manifest.shards[name] for name in records),
         networks_run=only,
         rejected=rejected,
+        unlabelled=unlabelled,
         seconds=time.monotonic() - start,
     )
 

@@ -53,7 +53,8 @@ class FitOptions(CommandOptions):
     def __post_init__(self) -> None:
         """Refuse what cannot be promised."""
         if (self.max_loss is None) == (self.budget is None):
-            raise InputError("give one of --max-loss and --budget")
+            found = "neither" if self.max_loss is None else "both"
+            raise InputError(f"give one of --max-loss and --budget; found {found}")
         if self.max_loss is not None and not 0 <= self.max_loss <= 1:
             raise InputError(f"--max-loss {self.max_loss}: wanted a fraction from 0 to 1")
         if not 0 < self.fit_share < 1:

@@ -126,6 +126,11 @@ def _named(answers: Sequence[str]) -> dict[str, str]:
 def _read(path: str) -> _Predictions:
     try:
         content = read_bytes(path, "the predictions")
+        if "trail" in pq.read_schema(pa.BufferReader(content)).names:
+            raise InputError(
+                f"{path}: these are labels that adalabel made: their `label` is a prediction, not "
+                "the truth. Evaluate the policy on an extracted table instead."
+            )
         found = pq.read_table(pa.BufferReader(content), columns=list(_SCHEMA.names))
         table = found.select(_SCHEMA.names).cast(_SCHEMA)
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -145,10 +150,13 @@ def _read(path: str) -> _Predictions:
         )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise InputError(f"{path}: probabilities must lie in [0, 1]")
+    labels = table["label"].to_pylist()
+    if min((label for label in labels if label is not None), default=0) < 0:
+        raise InputError(f"{path}: label {min(filter(None, labels))}; wanted class indices from 0")
     return _Predictions(
         path=path,
         row=row,
-        labels=table["label"].to_pylist(),
+        labels=labels,
         answers=answers_from_probabilities(classes, probabilities),
     )
 

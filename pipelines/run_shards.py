@@ -19,12 +19,11 @@ _READERS = 16
 
 def count_all(shards: Sequence[Shard]) -> dict[str, int]:
     """The records of each shard, by name; says how many there are in all."""
-    size = sum(shard.bytes for shard in shards) / 1e6
-    _LOG.info("%d shards, %.1f MB", len(shards), size)
     with ThreadPoolExecutor(_READERS) as pool:
         counts = pool.map(count_records, shards)
         records = {shard.name: count for shard, count in zip(shards, counts, strict=True)}
-    _LOG.info("%d shards, %d records", len(shards), sum(records.values()))
+    size = sum(shard.bytes for shard in shards) / 1e6
+    _LOG.info("found %d shards, %d records, %.1f MB", len(shards), sum(records.values()), size)
     return records
 
 

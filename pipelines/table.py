@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,26 +134,30 @@ def check_held(
 
 def counted(
     table: str, manifest: TableManifest, identities: Mapping[str, str]
-) -> tuple[TableManifest, dict[str, int]]:
-    """The manifest with the records counted in the files, and those without an answer by reason.
+) -> tuple[TableManifest, dict[str, int], int]:
+    """The manifest with the records counted in the files, those without an answer by reason, and
+    the number of those without a label.
 
     A record that only some networks could not answer counts too. Raises InputError as `check_held`
     does, and where the files of a shard disagree.
     """
     shards: dict[str, int] = {}
     rejected = Counter[str]()
+    unlabelled = 0
     for shard in manifest.shards:
-        without = Counter[str]()
+        without, missing = Counter[str](), 0
         for name in manifest.networks:
             wanted = _wanted(manifest, name, shard, identities)
             for path in files(manifest, name, shard):
-                rows, statuses = _footer(table, path, wanted)
+                rows, about = _footer(table, path, wanted)
                 if shards.setdefault(shard, rows) != rows:
                     raise InputError(f"{table}/{path}: has {rows} rows, wanted {shards[shard]}")
-                without |= Counter(statuses)
+                without |= Counter(about["statuses"])
+                missing = max(missing, about.get("unlabelled", 0))
         del without[OK]
         rejected += without
-    return replace(manifest, shards=shards), dict(rejected)
+        unlabelled += missing
+    return replace(manifest, shards=shards), dict(rejected), unlabelled
 
 
 def _wanted(
@@ -166,14 +171,14 @@ def _wanted(
     return wanted | ({"input": identities[shard]} if shard in identities else {})
 
 
-def _footer(table: str, path: str, wanted: Mapping[str, object]) -> tuple[int, dict[str, int]]:
-    """Rows and rows by status of one file of the table, checked against what it should be."""
+def _footer(table: str, path: str, wanted: Mapping[str, object]) -> tuple[int, dict[str, Any]]:
+    """Rows of one file of the table, and what it says of itself, checked against what it should."""
     try:
         with FileSystems.open(f"{table}/{path}", compression_type="uncompressed") as file:
             parquet = pq.ParquetFile(file)
             rows, about = parquet.metadata.num_rows, read_about(parquet.schema_arrow)
-        statuses: dict[str, int] = about["statuses"]
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        about["statuses"] = dict(about["statuses"])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{table}/{path}: not a file of a table, or damaged ({error}); delete it to make it "
             "again"
@@ -184,4 +189,4 @@ def _footer(table: str, path: str, wanted: Mapping[str, object]) -> tuple[int, d
                 f"{table}/{path}: was made with {field} {about[field]}, this run has {value}; "
                 "choose another --output, or delete the file to make it again"
             )
-    return rows, statuses
+    return rows, about

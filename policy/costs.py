@@ -12,11 +12,16 @@ from policy.schema import STRICT, from_json
 
 @dataclass(frozen=True, config=STRICT)
 class Costs:
-    """Cost per image of each stage in one unit; `about` says where the numbers come from."""
+    """Cost per image of each stage in one unit.
+
+    `fingerprints` are those of the networks that were measured, None where that is not known;
+    `about` says where the numbers come from.
+    """
 
     unit: str
     costs: dict[str, float]
     about: dict[str, Any] | None = None
+    fingerprints: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are no costs."""

@@ -76,7 +76,19 @@ class Table:
         )
 
     def at_costs(self, costs: Costs) -> "Table":
-        """The same table priced otherwise."""
+        """The same table priced otherwise.
+
+        Raises InputError if the costs are those of other networks of the same names: with other
+        exits, say, where a stage of the same name is another part of the network.
+        """
+        for name, measured in (costs.fingerprints or {}).items():
+            ours = self.networks.get(name)
+            if ours is not None and ours.fingerprint != measured:
+                raise InputError(
+                    f"the costs were measured on a network {name!r} with fingerprint {measured}; "
+                    f"the table's has {ours.fingerprint}. Calibrate with the networks file that "
+                    "the table was extracted with."
+                )
         return replace(self, graph=self.graph.with_costs(costs.costs, costs.unit))
 
     @property
@@ -106,7 +118,8 @@ def read_manifest(table: str) -> TableManifest:
     path = f"{table}/{MANIFEST}"
     if not exists(path):
         raise InputError(
-            f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` (again) first"
+            f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` or `adalabel "
+            "import` (again) first"
         )
     return from_json(TableManifest, read_bytes(path, "the manifest"), path)
 

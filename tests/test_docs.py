@@ -35,7 +35,7 @@ def test_the_readmes_commands_run_in_their_order(
 ) -> None:
     rng = np.random.default_rng(0)
     tiny.write_networks(tmp_path)
-    for name, first in (("labelled", 0), ("corpus", 1000)):
+    for name, first in (("labelled", 0), ("test", 500), ("corpus", 1000)):
         members = tiny.image_members(rng, 120, first)
         tiny.write_tar(tmp_path / name / "00000.tar", members)
     monkeypatch.chdir(tmp_path)

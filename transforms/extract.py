@@ -66,6 +66,7 @@ class ExtractStep:
                 "fingerprint": self.engine.fingerprints[network],
                 "input": shard.identity,
                 "topk": self.topk,
+                "unlabelled": sum(row["status"] == OK and row["label"] is None for row in rows),
             }
             for trunk in trunks:
                 own = [{**row, "features": row["features"].get(trunk)} for row in rows]

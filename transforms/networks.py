@@ -105,6 +105,12 @@ def _built(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> nn.Module:
     return module
 
 
+def _first_lines(text: str, most: int = 3) -> str:
+    lines = [line.strip() for line in text.splitlines()]
+    more = f" (and {len(lines) - most} more)" if len(lines) > most else ""
+    return " ".join(lines[:most]) + more
+
+
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -128,7 +134,8 @@ def _own(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> tuple[nn.Modul
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise InputError(
-            f"network {spec.name!r}: {spec.weights} does not fit {spec.model}: {error}"
+            f"network {spec.name!r}: {spec.weights} does not fit {spec.model} with kwargs "
+            f"{spec.kwargs}: {_first_lines(str(error))}"
         ) from error
     wanted = cast("InputSpec", spec.input)  # NetworkSpec refuses weights of one's own without it
     return module, wanted, hashlib.sha256(content).hexdigest()

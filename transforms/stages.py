@@ -53,8 +53,8 @@ class Engine:
         missing = sorted(set(only or ()) - self.fingerprints.keys())
         if missing:
             raise InputError(
-                f"network {missing[0]!r} is wanted; the networks file has "
-                f"{', '.join(network.name for network in networks.network)}"
+                f"network {missing[0]!r}, which the policy was fitted for, is not in the networks "
+                f"file; it has {', '.join(network.name for network in networks.network)}"
             )
         self.graph = StageGraph(tuple(self._stages), "gmac")
         unknown = [name for name in self.heads if name not in self.graph.answers]

@@ -1,5 +1,6 @@
 import importlib
 import json
+import logging
 import math
 import re
 import runpy
@@ -333,3 +334,9 @@ def test_two_workers_give_the_labels_of_one(corpus: list[str], tmp_path: Path) -
         one, two = (pq.read_table(tmp_path / workers / f"{shard}.parquet") for workers in "12")
         for column in ("key", "label", "trail", "cost", "status", "error"):
             assert one[column].equals(two[column])
+
+
+def test_what_beam_says_of_bigquery_is_left_out() -> None:
+    noise = logging.makeLogRecord({"msg": "apitools not found, and bigquery ..."})
+    assert not cli._is_of_use(noise)
+    assert cli._is_of_use(logging.makeLogRecord({"msg": "a real problem"}))

@@ -90,12 +90,12 @@ def test_the_receipt_lies_beside_the_labels(done: tuple[Path, ClassifyReceipt]) 
 
 def test_the_receipt_reads_well(done: tuple[Path, ClassifyReceipt]) -> None:
     text = done[1].text()
-    assert "126 records of 3 shards, 125 labelled, rejected: {'decode': 1}" in text
-    assert "promised" in text
-    assert "(top1 excess at most 0.05; top1 excess" in text
+    assert "126 records of 3 shards, 125 labelled, rejected: 1 decode" in text
+    assert "expected" in text
+    assert "(asked: top1 excess at most 0.05; seen on" in text
     good = replace(done[1], statuses={"ok": 126}, promise=None).text()
     assert "126 labelled, rejected: none" in good
-    assert "promised" not in good
+    assert "expected" not in good
 
 
 def test_shards_done_before_are_skipped(
@@ -216,7 +216,10 @@ def test_a_policy_for_other_networks_is_refused(world: Any, tmp_path: Path) -> N
 
 def test_networks_that_the_policy_needs_must_be_there(world: Any, tmp_path: Path) -> None:
     networks = world.networks_file(tmp_path / "one", ["small"])
-    with pytest.raises(InputError, match="network 'big' is wanted; the networks file has small"):
+    with pytest.raises(
+        InputError,
+        match="'big', which the policy was fitted for, is not in the networks file",
+    ):
         world.classify(tmp_path / "out", networks=networks)
 
 
@@ -291,3 +294,12 @@ def test_a_run_that_lost_a_shard_or_a_record_does_not_end_well() -> None:
         classify._check_complete(statistics, {"a": 3, "b": 5})
     with pytest.raises(RuntimeError, match="first 'c' with None rows"):
         classify._check_complete(statistics, {"a": 3, "c": 1})
+
+
+def test_a_run_with_nothing_to_do_keeps_the_receipt_of_the_one_that_did_it(
+    world: Any, tmp_path: Path
+) -> None:
+    world.classify(tmp_path / "out")
+    receipt = (tmp_path / "out/_receipt.json").read_text()
+    assert "nothing to do" in world.classify(tmp_path / "out").text()
+    assert (tmp_path / "out/_receipt.json").read_text() == receipt

@@ -64,11 +64,13 @@ def test_the_receipt_says_what_was_run(world: Any, tmp_path: Path) -> None:
     assert receipt.networks_run == ("small", "big")
     assert receipt.rejected == {"decode": 1}
     assert "126 records of 3 shards; ran small, big in" in receipt.text()
-    assert receipt.text().endswith("rejected: 1 decode")
+    assert receipt.text().endswith(
+        f"rejected: 1 decode (see status and error in {tmp_path}/table/answers)"
+    )
 
 
 def test_a_receipt_of_nothing_says_so() -> None:
-    text = ExtractReceipt("out", 1, 2, (), {}, 0.0).text()
+    text = ExtractReceipt("out", 1, 2, (), {}, 0, 0.0).text()
     assert "ran nothing (all done before)" in text
     assert text.endswith("rejected: none")
 
@@ -239,6 +241,7 @@ def test_images_without_an_answer_of_any_network_are_in_the_receipt(
 def test_labels_that_are_no_class_are_rejected(world: Any, tmp_path: Path) -> None:
     image = tiny.image_bytes(np.random.default_rng(0))
     members = [("a.cls", b"6"), ("a.png", image), ("b.cls", b"x"), ("b.png", image)]
+    members += [("c.cls", b"5"), ("c.png", image)]
     shard = tiny.write_tar(tmp_path / "s.tar", members)
     receipt = world.extract(output=str(tmp_path / "table"), input=(str(shard),))
     assert receipt.rejected == {"label": 2}
@@ -254,3 +257,20 @@ def test_an_input_that_matches_nothing_is_refused(world: Any, tmp_path: Path) ->
 def test_a_missing_gpu_is_an_error_with_the_remedy(world: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--device cuda: .* sees 0 GPUs.*--device cpu"):
         world.extract(output=str(tmp_path / "table"), device="cuda")
+
+
+def test_images_without_a_label_are_told_of(world: Any, tmp_path: Path) -> None:
+    members = tiny.image_members(np.random.default_rng(0), 5)
+    images = [(name, content) for name, content in members if name.endswith(".png")]
+    shard = tiny.write_tar(tmp_path / "s.tar", images)
+    receipt = world.extract(input=(str(shard),), output=str(tmp_path / "table"))
+    assert (receipt.records, receipt.rejected, receipt.unlabelled) == (5, {}, 5)
+    assert "5 without a label" in receipt.text()
+
+
+def test_an_extraction_without_one_good_image_ends_with_an_error(
+    world: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "s.tar").write_text("not a tar at all")
+    with pytest.raises(InputError, match=r"none of 1 records could be used \(1 container\)"):
+        world.extract(input=(str(tmp_path / "s.tar"),), output=str(tmp_path / "table"))

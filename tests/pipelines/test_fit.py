@@ -11,7 +11,7 @@ from policy.bundle import read_bundle
 from policy.errors import InputError
 from policy.evaluate import evaluate
 from policy.split import split
-from policy.table import read_table
+from policy.table import read_manifest, read_table
 
 
 def test_fit_writes_a_policy_that_keeps_what_was_asked_for(world: Any, tmp_path: Path) -> None:
@@ -167,3 +167,15 @@ def four_classes(folder: Path) -> str:
     )
     run(options)
     return options.table
+
+
+def test_costs_of_a_network_with_other_exits_are_refused(world: Any, tmp_path: Path) -> None:
+    stages = read_manifest(world.table).graph.stages
+    costs = {
+        "unit": "ms",
+        "costs": {stage.name: 1.0 for stage in stages},
+        "fingerprints": {"big": "0123456789abcdef"},
+    }
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    with pytest.raises(InputError, match="measured on a network 'big' with fingerprint 0123"):
+        world.at(tmp_path).fit(costs=str(tmp_path / "costs.json"))

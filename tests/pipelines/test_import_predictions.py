@@ -329,3 +329,15 @@ def test_an_imported_answer_can_be_imported_again(tmp_path: Path) -> None:
     assert table.outputs["dear"].classes.tolist() == better["classes"]
     assert table.graph.cost(("dear",)) == 5
     assert table.graph.cost(("cheap",)) == 1
+
+
+def test_negative_labels_are_refused(tmp_path: Path) -> None:
+    answers = {name: content | {"label": [-5, *LABELS[1:]]} for name, content in two().items()}
+    with pytest.raises(InputError, match="label -5; wanted class indices from 0"):
+        run(options(tmp_path, answers))
+
+
+def test_our_own_labels_are_not_taken_for_the_truth(tmp_path: Path) -> None:
+    answers = {name: content | {"trail": [["x"]] * 100} for name, content in two().items()}
+    with pytest.raises(InputError, match=r"labels that adalabel made: .* not the truth"):
+        run(options(tmp_path, answers))

@@ -56,9 +56,9 @@ def test_merged_graphs_hold_shared_stages_once() -> None:
 def test_rejected_rows_are_counted_once_though_several_files_hold_them(
     world: Any, manifest: TableManifest
 ) -> None:
-    found, rejected = counted(world.table, manifest, {})
+    found, rejected, unlabelled = counted(world.table, manifest, {})
     assert found.shards == {"s0": 42, "s1": 42, "s2": 42}
-    assert rejected == {"decode": 1}
+    assert (rejected, unlabelled) == ({"decode": 1}, 0)
 
 
 def test_a_file_of_another_network_is_refused(

@@ -215,7 +215,7 @@ def test_no_answers_are_refused() -> None:
 @pytest.mark.parametrize("table", ["", "missing", "file://"])
 def test_a_table_without_a_manifest_is_unfinished(tmp_path: Path, table: str) -> None:
     where = f"{table}{tmp_path}" if "://" in table else str(tmp_path / table)
-    message = r"no manifest\.json, so no finished table; run `adalabel extract` \(again\) first"
+    message = r"no finished table; run `adalabel extract` or `adalabel import` \(again\)"
     with pytest.raises(InputError, match=message):
         read_table(where)
 

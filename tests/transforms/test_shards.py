@@ -159,3 +159,18 @@ def test_a_shard_put_in_anothers_place_has_another_identity(tmp_path: Path) -> N
     (second,) = match_shards([f"{tmp_path}/a.tar"])
     assert (first.name, first.path, first.bytes) == (second.name, second.path, second.bytes)
     assert first.identity != second.identity
+
+
+def test_a_list_that_names_a_missing_shard_is_blamed_by_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tar")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.tar\n\n{tmp_path}/none.tar\n")
+    with pytest.raises(InputError, match=r"list.txt, line 3: .*none.tar: matches no file"):
+        names(f"{tmp_path}/list.txt")
+
+
+def test_a_folder_is_refused_with_the_glob_to_give(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    with pytest.raises(
+        InputError, match=r"unknown shard format .* glob in quotes: '.*/day/\*.tar'"
+    ):
+        names(f"{tmp_path}/day")

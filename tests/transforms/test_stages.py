@@ -77,7 +77,10 @@ def test_only_the_wanted_networks_are_loaded(networks: NetworksFile) -> None:
 
 
 def test_a_wanted_network_that_is_missing_is_refused(networks: NetworksFile) -> None:
-    with pytest.raises(InputError, match="network 'huge' is wanted; the networks file has small,"):
+    with pytest.raises(
+        InputError,
+        match="'huge', which the policy was fitted for, is not in the networks file; it has small,",
+    ):
         Engine(networks, "cpu", only=["small", "huge"])
 
 

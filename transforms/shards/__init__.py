@@ -52,8 +52,8 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
     """
     found: dict[str, Shard] = {}
     taken: set[str] = set()
-    for pattern in _expand_lists(patterns):
-        for file in _match(pattern):
+    for pattern, source in _expand_lists(patterns):
+        for file in _match(pattern, source):
             path = file.path
             _format(path)
             if path in taken:
@@ -95,14 +95,18 @@ def read_records(shard: Shard) -> Iterator[Record]:
             yield named
 
 
-def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
+def _expand_lists(patterns: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Every pattern, and where it was given."""
     for pattern in patterns:
+        source = f"--input {pattern}"
         if pattern.endswith(".txt"):
-            for listed in _match(pattern):
+            for listed in _match(_in_folder(pattern), source):
                 lines = read_text(listed.path, "the list of shards").splitlines()
-                yield from (_in_folder(line.strip()) for line in lines if line.strip())
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield _in_folder(line.strip()), f"{listed.path}, line {number}: {line}"
         else:
-            yield _in_folder(pattern)
+            yield _in_folder(pattern), source
 
 
 def _in_folder(pattern: str) -> str:
@@ -110,14 +114,14 @@ def _in_folder(pattern: str) -> str:
     return pattern if "/" in pattern else f"./{pattern}"
 
 
-def _match(pattern: str) -> list[FileMetadata]:
+def _match(pattern: str, source: str) -> list[FileMetadata]:
     try:
         (result,) = FileSystems.match([pattern])
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
-        raise InputError(f"--input {pattern}: cannot be listed: {error}") from error
+        raise InputError(f"{source}: cannot be listed: {error}") from error
     found = sorted(result.metadata_list, key=lambda file: file.path)
     if not found:
-        raise InputError(f"--input {pattern}: matches no file; check the path and the quotes")
+        raise InputError(f"{source}: matches no file; check the path and the quotes")
     return found
 
 
@@ -136,6 +140,7 @@ def _format(path: str) -> ModuleType:
     extension = posixpath.splitext(path)[1].lower()
     if extension not in _FORMATS:
         raise InputError(
-            f"{path}: unknown shard format {extension!r}; known are {', '.join(_FORMATS)}"
+            f"{path}: unknown shard format {extension!r}; known are {', '.join(_FORMATS)}. For all "
+            f"of a folder, give a glob in quotes: '{path}/*.tar'"
         )
     return _FORMATS[extension]
