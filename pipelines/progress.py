@@ -25,7 +25,9 @@ def progress(what: str, records: Mapping[str, int], done: Callable[[], set[str]]
     """
     stop = threading.Event()
     total = sum(records.values())
-    bar = tqdm(total=total, desc=what, unit=" images", disable=not sys.stderr.isatty())
+    quiet = not sys.stderr.isatty()
+    # smoothing 0: shards finish in bursts, only the mean rate since the start says when all is done
+    bar = tqdm(total=total, desc=what, unit=" images", disable=quiet, smoothing=0)
     show = threading.Thread(target=_show, args=(bar, what, records, done, stop), daemon=True)
     show.start()
     try:
