@@ -104,7 +104,8 @@ class ClassifyReceipt:
             lines.insert(
                 2,
                 f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
-                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.chosen} images not fitted on)",
+                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.parts[p.measured_on]} images not "
+                "fitted on)",
             )
         return "\n".join(lines)
 

@@ -1,14 +1,16 @@
 """adalabel evaluate: what a policy costs and gets right on a table, beside every network alone."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from pipelines.options import CommandOptions
 from policy.bundle import read_bundle
 from policy.costs import read_costs
 from policy.errors import InputError
 from policy.evaluate import Evaluation, evaluate
+from policy.exits import with_exits
+from policy.mixture import answers_used, with_graph
 from policy.rules import always
-from policy.table import read_table
+from policy.table import RECORDED, read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class EvaluateReceipt(Evaluation):
 def run(options: EvaluateOptions) -> EvaluateReceipt:
     """Check that policy and table speak of the same networks, then replay."""
     bundle = read_bundle(options.policy)
-    table = read_table(options.table)
+    table = read_table(options.table, RECORDED)
     for name, fingerprint in bundle.fingerprints.items():
         network = table.networks.get(name)
         if network is None or network.fingerprint != fingerprint:
@@ -63,16 +65,20 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
                 f"the policy was fitted for network {name!r} with fingerprint {fingerprint}; the "
                 f"table has {found}. Evaluate on a table extracted with the same networks file."
             )
+    if bundle.heads:
+        table = with_exits(options.table, table, bundle.heads, RECORDED)
     policy = bundle.policy
     if options.costs is not None:
         costs = read_costs(options.costs)
         graph = policy.graph.with_edges()  # the rules stand, whichever answer is dearer now
-        policy = replace(policy, graph=graph.with_costs(costs.costs, costs.unit))
-    absent = [answer for answer in policy.graph.answers if answer not in table.outputs]
-    if absent:
-        raise InputError(f"the table lacks answer {absent[0]!r}, which the policy is measured by")
-    replayed = evaluate(policy, table)
-    single = {a: evaluate(always(policy.graph, a), table) for a in policy.graph.answers}
+        policy = with_graph(policy, graph.with_costs(costs.costs, costs.unit))
+    for answer in sorted(answers_used(policy) | {policy.graph.full}):
+        if answer not in table.outputs:
+            raise InputError(f"the table lacks answer {answer!r}, which the policy is measured by")
+    problem = table.problem("top1", "excess")
+    replayed = evaluate(policy, problem)
+    known = [answer for answer in policy.graph.answers if answer in table.outputs]
+    single = {a: evaluate(always(policy.graph, a), problem) for a in known}
     own = {field.name: getattr(replayed, field.name) for field in fields(replayed)}
     seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
     return EvaluateReceipt(**own, single=single, seen_in_fitting=seen)

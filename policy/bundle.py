@@ -8,10 +8,12 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from policy.certify import Certificate
 from policy.errors import InputError
 from policy.files import delete, exists, read_bytes, write_bytes
 from policy.heads import Head, heads_from_bytes, heads_to_bytes
 from policy.losses import Metric, Objective
+from policy.mixture import Mixture, Routing
 from policy.rules import Policy
 from policy.schema import STRICT, from_json, to_json
 
@@ -23,20 +25,22 @@ HEADS = "heads.safetensors"
 class Evidence:
     """How a policy came to be, and what it did on images it was not fitted on.
 
-    `fitted` and `chosen` count the images of each part; `cost` (mean per image), `regret` (mean,
+    `parts` counts the images of each part of the table. `cost` (mean per image), `regret` (mean,
     see losses.regret) and `exits` (share of images by the answer that labelled them) were measured
-    on the chosen part. `full` is the answer that the policy is measured against, and `full_cost`
-    what it costs. `promise` is what was asked for, as text.
+    on the part `measured_on`. `full` is the answer that the policy is measured against, and
+    `full_cost` what it costs. `promise` is what was asked for, as text; `certificate` is None where
+    no proof was asked for.
     """
 
     method: str
     metric: Metric
     objective: Objective
     promise: str
+    certificate: Certificate | None
     data_digest: str
     seed: int
-    fitted: int
-    chosen: int
+    parts: dict[str, int]
+    measured_on: str
     full: str
     exits: dict[str, float]
     cost: float
@@ -46,11 +50,24 @@ class Evidence:
 
 
 @dataclass(frozen=True, config=STRICT)
+class _Other:
+    """The dearer policy of a mixture, the share of images that follow it, and the hash's seed."""
+
+    policy: Policy
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True, config=STRICT)
 class _PolicyFile:
-    """policy.json. `fingerprints` are those of the networks used; `heads` is the file's SHA-256."""
+    """policy.json. `fingerprints` are those of the networks used; `heads` is the file's SHA-256.
+
+    `mixed_with` makes the policy the cheaper one of a mixture.
+    """
 
     version: Literal[1]
     policy: Policy
+    mixed_with: _Other | None
     class_names: tuple[str, ...]
     fingerprints: dict[str, str]
     heads: str | None
@@ -61,7 +78,7 @@ class _PolicyFile:
 class Bundle:
     """A policy with everything that running it needs to know; `heads` by exit stage."""
 
-    policy: Policy
+    policy: Routing
     class_names: tuple[str, ...]
     fingerprints: dict[str, str]
     evidence: Evidence | None = None
@@ -79,8 +96,11 @@ def _sha256(content: bytes) -> str:
 
 def _file_of(bundle: Bundle) -> _PolicyFile:
     heads = _sha256(heads_to_bytes(bundle.heads)) if bundle.heads else None
+    policy, other = bundle.policy.arms[0], None
+    if isinstance(bundle.policy, Mixture):
+        other = _Other(bundle.policy.dear, bundle.policy.share, bundle.policy.seed)
     return _PolicyFile(
-        1, bundle.policy, bundle.class_names, bundle.fingerprints, heads, bundle.evidence
+        1, policy, other, bundle.class_names, bundle.fingerprints, heads, bundle.evidence
     )
 
 
@@ -103,6 +123,10 @@ def read_bundle(folder: str) -> Bundle:
     if not exists(path):
         raise InputError(f"{folder}: no {POLICY} there; make one with `adalabel fit --policy`")
     found = from_json(_PolicyFile, read_bytes(path, "the policy"), path)
+    policy: Routing = found.policy
+    if found.mixed_with is not None:
+        other = found.mixed_with
+        policy = Mixture(found.policy, other.policy, other.share, other.seed)
     heads: dict[str, Head] = {}
     if found.heads is not None:
         content = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
@@ -112,4 +136,4 @@ def read_bundle(folder: str) -> Bundle:
                 f"{_sha256(content)[:16]}, wanted {found.heads[:16]}); fit again"
             )
         heads = heads_from_bytes(content, f"{folder}/{HEADS}")
-    return Bundle(found.policy, found.class_names, found.fingerprints, found.evidence, heads)
+    return Bundle(policy, found.class_names, found.fingerprints, found.evidence, heads)

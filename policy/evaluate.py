@@ -1,16 +1,17 @@
 """What a policy costs and gets right on a table, beside every single network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.answers import Answers
+from policy.graph import StageGraph
 from policy.losses import Metric, Objective, knows, regret, wrong
-from policy.rules import Policy
+from policy.mixture import Routing
+from policy.problem import Problem
 from policy.simulate import simulate
-from policy.table import Table
 
 _OBJECTIVES: tuple[Objective, Objective] = ("loss", "excess")
 
@@ -54,17 +55,17 @@ class Evaluation:
     usage: dict[str, Usage]
 
 
-def evaluate(policy: Policy, table: Table) -> Evaluation:
-    """Replay a policy on every row of a table."""
-    routes = simulate(policy, table.outputs)
-    given, full = routes.answers(table.outputs, 5), table.outputs[policy.graph.full]
+def evaluate(policy: Routing, problem: Problem) -> Evaluation:
+    """Replay a policy on every image, at the costs of the policy's own graph."""
+    routes = simulate(policy, problem.outputs, problem.keys)
+    given, full = routes.answers(problem.outputs, 5), problem.outputs[policy.graph.full]
     cost, full_cost = float(routes.cost.mean()), policy.graph.cost((policy.graph.full,))
-    top1, top1_loss, top1_excess = _accuracy(given, full, table.labels, "top1")
+    top1, top1_loss, top1_excess = _accuracy(given, full, problem.labels, "top1")
     five: tuple[float | None, float | None, float | None] = (None, None, None)
     if knows(given, "top5") and knows(full, "top5"):
-        five = _accuracy(given, full, table.labels, "top5")
+        five = _accuracy(given, full, problem.labels, "top5")
     return Evaluation(
-        n=len(table.keys),
+        n=len(problem.labels),
         unit=policy.graph.unit,
         cost=cost,
         full=policy.graph.full,
@@ -76,7 +77,7 @@ def evaluate(policy: Policy, table: Table) -> Evaluation:
         top5_loss=five[1],
         top1_excess=top1_excess,
         top5_excess=five[2],
-        usage=_usage(policy, routes.trails, routes.trail_of),
+        usage=_usage(policy.graph, routes.trails, routes.trail_of),
     )
 
 
@@ -92,9 +93,8 @@ def _accuracy(
 
 
 def _usage(
-    policy: Policy, trails: Iterable[tuple[str, ...]], trail_of: NDArray[np.intp]
+    graph: StageGraph, trails: Iterable[tuple[str, ...]], trail_of: NDArray[np.intp]
 ) -> dict[str, Usage]:
-    graph = policy.graph
     samples, exits, spent = (dict.fromkeys(graph.answers, 0.0) for _ in range(3))
     for number, trail in enumerate(trails):
         share = float((trail_of == number).mean())
@@ -110,23 +110,23 @@ def _usage(
 class Point:
     """A policy with its mean cost and mean regret (see `losses.regret`) on some images."""
 
-    policy: Policy
+    policy: Routing
     cost: float
     regret: float
 
 
-def measure(
-    policies: Iterable[Policy],
-    outputs: Mapping[str, Answers],
-    labels: NDArray[np.int32],
-    metric: Metric,
-    objective: Objective,
-) -> list[Point]:
+def realised(policy: Routing, problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each image costs, and what its label loses (see `losses.regret`): both [n]."""
+    routes = simulate(policy, problem.outputs, problem.keys)
+    full = problem.outputs[problem.graph.full]
+    given = routes.answers(problem.outputs, 5)
+    return routes.cost, regret(given, full, problem.labels, problem.metric, problem.objective)
+
+
+def measure(policies: Iterable[Routing], problem: Problem) -> list[Point]:
     """Replay policies and keep what choosing between them needs."""
     points = []
     for policy in policies:
-        routes = simulate(policy, outputs)
-        full = outputs[policy.graph.full]
-        lost = regret(routes.answers(outputs, 5), full, labels, metric, objective)
-        points.append(Point(policy, float(routes.cost.mean()), float(lost.mean())))
+        cost, lost = realised(policy, problem)
+        points.append(Point(policy, float(cost.mean()), float(lost.mean())))
     return points

@@ -68,8 +68,9 @@ class StageGraph:
 
     @functools.cached_property
     def full(self) -> str:
-        """The dearest answer: what is lost or saved is measured against it."""
-        return max(self.answers, key=lambda answer: self.cost((answer,)))
+        """The dearest answer that none may follow: what is lost or saved is measured against it."""
+        last = [answer for answer in self.answers if not self.followers(answer)]
+        return max(last, key=lambda answer: self.cost((answer,)))
 
     @functools.cached_property
     def _closures(self) -> Mapping[str, frozenset[str]]:

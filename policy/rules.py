@@ -1,7 +1,7 @@
 """Rules and policies: at each answer, which answer to get next, or stop."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,10 @@ from pydantic.dataclasses import dataclass
 
 from policy.answers import Answers
 from policy.errors import InputError
-from policy.features import Feature, feature_values
+from policy.features import Feature, Seen, feature_values
 from policy.graph import STOP as STOP  # noqa: PLC0414 - exported: the rules' word
 from policy.graph import StageGraph, on_every_trail
+from policy.means import Mean
 from policy.schema import STRICT
 
 
@@ -38,16 +39,16 @@ class Rule:
                 f"actions {self.actions}; found shapes {sorted(shapes)} and {len(self.bias)}"
             )
 
-    def scores(self, trail: Mapping[str, Answers]) -> NDArray[np.float64]:
+    def scores(self, seen: Seen) -> NDArray[np.float64]:
         """[n, actions], from the answers on the trail so far."""
         weights = np.asarray(self.weights, dtype=np.float64)
         bias = np.asarray(self.bias, dtype=np.float64)
-        scores: NDArray[np.float64] = feature_values(self.features, trail) @ weights.T + bias
+        scores: NDArray[np.float64] = feature_values(self.features, seen) @ weights.T + bias
         return scores
 
-    def distance_to_cut(self, trail: Mapping[str, Answers]) -> NDArray[np.float64]:
+    def distance_to_cut(self, seen: Seen) -> NDArray[np.float64]:
         """[n], how far the features may move before the winning action changes, in their units."""
-        scores = self.scores(trail)
+        scores = self.scores(seen)
         if len(self.actions) == 1:
             return np.full(len(scores), np.inf)
         weights = np.asarray(self.weights)
@@ -65,17 +66,20 @@ class Rule:
 class Policy:
     """Which answer to start from and a rule at each answer that may lead on.
 
-    An answer without a rule ends the trail. Raises InputError if a rule leads where the graph has
-    no edge, or looks at an answer that some trail to it has not got.
+    An answer without a rule ends the trail. The label comes from the last answer, or from the
+    weighted mean of the answers on the trail where there is a `mean`. Raises InputError if a rule
+    leads where the graph has no edge, or looks at an answer that some trail to it has not got.
     """
 
     graph: StageGraph
     start: str
     rules: tuple[Rule, ...] = ()
+    mean: Mean | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that some image could not follow."""
-        for name in (self.start, *(rule.answer for rule in self.rules)):
+        weighted = [name for name, _ in self.mean.weights] if self.mean else []
+        for name in (self.start, *(rule.answer for rule in self.rules), *weighted):
             if name not in self.graph.answers:
                 raise InputError(f"{name!r} is not an answer; answers are {self.graph.answers}")
         if len(self.rule) < len(self.rules):
@@ -85,11 +89,31 @@ class Policy:
         common = on_every_trail(self.reachable(self.start), self.next_answers)
         for answer, got in common.items():
             for feature in self.rule[answer].features if answer in self.rule else ():
-                if feature.answer not in got:
+                missing = [name for name in feature.looks_at if name not in got]
+                if missing:
                     raise InputError(
-                        f"the rule at {answer!r} looks at {feature.answer!r}, which some trail to "
-                        "it has not got"
+                        f"the rule at {answer!r} looks at {missing[0]!r}, which some trail to it "
+                        "has not got"
                     )
+                self._check_derived(answer, feature)
+
+    def _check_derived(self, answer: str, feature: Feature) -> None:
+        """Refuse to look at a mean or a score that is not there."""
+        if feature.mean and self.mean is None:
+            raise InputError(f"the rule at {answer!r} looks at a mean; the policy has no weights")
+        needed = feature.classes_needed
+        if feature.mean and self.mean and self.mean.k and (needed is None or needed > self.mean.k):
+            raise InputError(
+                f"the rule at {answer!r} looks at {needed or 'all'} classes of a mean of the "
+                f"{self.mean.k} best; wanted at most as many"
+            )
+        if feature.kind == "score" and (
+            feature.answer == answer or feature.answer not in self.rule
+        ):
+            raise InputError(
+                f"the rule at {answer!r} looks at the score of {feature.answer!r}; wanted an "
+                "earlier answer with a rule"
+            )
 
     def _check_actions(self, rule: Rule) -> None:
         allowed = (STOP, *self.graph.followers(rule.answer))
@@ -107,12 +131,12 @@ class Policy:
 
     @functools.cached_property
     def classes_needed(self) -> int | None:
-        """How many of the best classes the rules look at; None for all of them."""
-        features = [feature for rule in self.rules for feature in rule.features]
-        if any(feature.kind == "class_probability" for feature in features):
-            return None
-        ranks = [f.index + 1 if f.kind == "probability" else 2 for f in features]
-        return max(ranks, default=1)
+        """How many of the best classes the rules and the mean look at; None for all of them."""
+        needed = [feature.classes_needed for rule in self.rules for feature in rule.features]
+        if self.mean is not None:
+            needed.append(self.mean.k)
+        counts = [k for k in needed if k is not None]
+        return None if len(counts) < len(needed) else max(counts, default=1)
 
     @functools.cached_property
     def trails(self) -> tuple[tuple[str, ...], ...]:
@@ -137,6 +161,18 @@ class Policy:
                 found.update(self.next_answers(other))
         return tuple(other for other in self.graph.reachable(answer) if other in found)
 
+    def seen(self, trail: Mapping[str, Answers]) -> Seen:
+        """What the rules may look at once these answers are got."""
+        known: dict[str, NDArray[np.float64]] = {}
+
+        def score_of(answer: str) -> NDArray[np.float64]:
+            if answer not in known:
+                upto = Seen(Seen(trail).upto(answer), self.mean, score_of)
+                known[answer] = self.rule[answer].scores(upto)[:, 0]
+            return known[answer]
+
+        return Seen(trail, self.mean, score_of)
+
     def split(self, trail: Mapping[str, Answers]) -> Iterator[tuple[str, NDArray[np.intp]]]:
         """Decide for n images with the same trail: each action taken and the rows that take it.
 
@@ -147,11 +183,27 @@ class Policy:
             yield STOP, np.arange(len(trail[answer]))
             return
         rule = self.rule[answer]
-        taken = rule.scores(trail).argmax(axis=1)
+        taken = rule.scores(self.seen(trail)).argmax(axis=1)
         for number, action in enumerate(rule.actions):
             rows = np.flatnonzero(taken == number)
             if rows.size:
                 yield action, rows
+
+    def label(self, trail: Mapping[str, Answers]) -> Answers:
+        """The answer that n images get whose trail ends here; likewise the only place."""
+        if self.mean is not None:
+            return self.mean.of(trail)
+        *_, last = trail.values()
+        return last
+
+    @property
+    def arms(self) -> tuple["Policy", ...]:
+        """The policies that images follow: this one (see mixture)."""
+        return (self,)
+
+    def arm_of(self, keys: Sequence[str]) -> NDArray[np.intp]:
+        """[n], which of the arms each image follows."""
+        return np.zeros(len(keys), dtype=np.intp)
 
 
 def always(graph: StageGraph, answer: str) -> Policy:

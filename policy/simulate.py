@@ -1,52 +1,82 @@
 """What routing means, in twenty lines: replay a policy on recorded answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.answers import Answers, concatenate
+from policy.errors import InputError
+from policy.mixture import Routing
 from policy.rules import STOP, Policy
 
 
 @dataclass(frozen=True)
 class Routes:
-    """Where a policy sent n images. `trail_of` [n] indexes `trails`; `cost` [n] per image."""
+    """Where a policy sent n images. `trail_of` [n] indexes `trails`; `cost` [n] per image.
+
+    `arms` has for each of the trails the policy that was followed (see mixture).
+    """
 
     trails: tuple[tuple[str, ...], ...]
+    arms: tuple[Policy, ...]
     trail_of: NDArray[np.intp]
     cost: NDArray[np.float64]
 
     def answers(self, outputs: Mapping[str, Answers], k: int) -> Answers:
-        """The final answers [n] with their k best classes, or as many as every answer has."""
+        """The answers given [n] with their k best classes, or as many as every answer has."""
         if not self.trails:  # no images
             return next(iter(outputs.values())).top(k)
-        k = min(k, *(outputs[trail[-1]].classes.shape[1] for trail in self.trails))
         groups = [np.flatnonzero(self.trail_of == i) for i in range(len(self.trails))]
         parts = [
-            outputs[trail[-1]].take(rows).top(k)
-            for trail, rows in zip(self.trails, groups, strict=True)
+            policy.label({answer: outputs[answer].take(rows) for answer in trail})
+            for policy, trail, rows in zip(self.arms, self.trails, groups, strict=True)
         ]
-        return concatenate(parts).take(np.argsort(np.concatenate(groups)))
+        k = min(k, *(part.classes.shape[1] for part in parts))
+        given = concatenate(part.top(k) for part in parts)
+        return given.take(np.argsort(np.concatenate(groups)))
 
 
-def simulate(policy: Policy, outputs: Mapping[str, Answers]) -> Routes:
+def simulate(
+    policy: Routing, outputs: Mapping[str, Answers], keys: Sequence[str] | None = None
+) -> Routes:
     """Route every image of a table; `outputs` holds each answer for the same n images, aligned.
 
-    This defines what a policy does. The router on workers must agree with it row for row.
+    This defines what a policy does. The router on workers must agree with it row for row. `keys`
+    [n] decide between the arms of a mixture; a single policy needs none.
     """
-    n = len(outputs[policy.start])
+    n = len(next(iter(outputs.values())))
     trails: list[tuple[str, ...]] = []
+    arms: list[Policy] = []
     trail_of, cost = np.zeros(n, dtype=np.intp), np.zeros(n)
-    waiting: list[tuple[tuple[str, ...], NDArray[np.intp]]] = [((policy.start,), np.arange(n))]
+    waiting = _starts(policy, n, keys)
     while waiting:
-        trail, rows = waiting.pop()
+        arm, trail, rows = waiting.pop()
         got = {answer: outputs[answer].take(rows) for answer in trail}
-        for action, chosen in policy.split(got):
+        for action, chosen in arm.split(got):
             if action == STOP:
-                trail_of[rows[chosen]], cost[rows[chosen]] = len(trails), policy.graph.cost(trail)
+                trail_of[rows[chosen]], cost[rows[chosen]] = len(trails), arm.graph.cost(trail)
                 trails.append(trail)
+                arms.append(arm)
             else:
-                waiting.append(((*trail, action), rows[chosen]))
-    return Routes(tuple(trails), trail_of, cost)
+                waiting.append((arm, (*trail, action), rows[chosen]))
+    return Routes(tuple(trails), tuple(arms), trail_of, cost)
+
+
+def _starts(
+    policy: Routing, n: int, keys: Sequence[str] | None
+) -> list[tuple[Policy, tuple[str, ...], NDArray[np.intp]]]:
+    if len(policy.arms) == 1:
+        (only,) = policy.arms
+        return [(only, (only.start,), np.arange(n))]
+    if keys is None or len(keys) != n:
+        raise InputError(
+            f"a mixture of policies needs the key of each of {n} images; "
+            f"found {'none' if keys is None else len(keys)}"
+        )
+    arm_of = policy.arm_of(keys)
+    followed = np.unique(arm_of)
+    return [
+        (policy.arms[a], (policy.arms[a].start,), np.flatnonzero(arm_of == a)) for a in followed
+    ]

@@ -18,10 +18,15 @@ from policy.costs import Costs
 from policy.errors import InputError
 from policy.files import exists, filesystem_of, read_bytes
 from policy.graph import StageGraph
+from policy.losses import Metric, Objective
+from policy.problem import Problem
 from policy.rows import ANSWERS_SCHEMA, OK
 from policy.schema import STRICT, from_json
 
 MANIFEST = "manifest.json"
+RECORDED = 5
+"""Classes of every answer that are read from a table: what top-5 and the features need."""
+
 IMPORTED = "imported:"
 """How the fingerprint of answers starts that were imported; the answer's name follows."""
 
@@ -55,7 +60,9 @@ class TableManifest:
 class Table:
     """n labelled images: keys [n], labels [n] int32, and each answer for them.
 
-    `rejected` counts the rows left out, by status; unlabelled rows count as "unlabelled".
+    `rejected` counts the rows left out, by status; unlabelled rows count as "unlabelled". `places`
+    [n] are the numbers of the rows' records, counting all of all shards in the manifest's order;
+    None for a table that no folder holds.
     """
 
     graph: StageGraph
@@ -65,6 +72,7 @@ class Table:
     class_names: tuple[str, ...]
     networks: dict[str, TableNetwork]
     rejected: dict[str, int]
+    places: NDArray[np.intp] | None = None
 
     def take(self, rows: NDArray[np.intp]) -> "Table":
         """The same table with only these rows."""
@@ -73,13 +81,14 @@ class Table:
             keys=tuple(self.keys[row] for row in rows),
             labels=self.labels[rows],
             outputs={name: answers.take(rows) for name, answers in self.outputs.items()},
+            places=None if self.places is None else self.places[rows],
         )
 
     def at_costs(self, costs: Costs) -> "Table":
         """The same table priced otherwise.
 
-        Raises InputError if the costs are those of other networks of the same names: with other
-        exits, say, where a stage of the same name is another part of the network.
+        Raises InputError if the costs lack an exit, or are those of other networks of the same
+        names: with other exits, say, where a stage of the same name is another part of the network.
         """
         for name, measured in (costs.fingerprints or {}).items():
             ours = self.networks.get(name)
@@ -89,7 +98,19 @@ class Table:
                     f"the table's has {ours.fingerprint}. Calibrate with the networks file that "
                     "the table was extracted with."
                 )
+        own = {exit_of(stage) for network in self.networks.values() for stage in network.features}
+        for stage in self.graph.stages:
+            if stage.name in own and stage.name not in costs.costs:
+                raise InputError(
+                    f"no cost given for exit {stage.name!r}; the costs were measured before exits "
+                    "were priced, or without this one. Run `adalabel calibrate` again with the "
+                    "networks file that the table was extracted with."
+                )
         return replace(self, graph=self.graph.with_costs(costs.costs, costs.unit))
+
+    def problem(self, metric: Metric, objective: Objective, seed: int = 0) -> Problem:
+        """What a fitting method is given."""
+        return Problem(self.graph, self.keys, self.labels, self.outputs, metric, objective, seed)
 
     @property
     def digest(self) -> str:
@@ -113,6 +134,11 @@ def features_path(stage: str, shard: str) -> str:
     return f"features/{stage}/{shard}.parquet"
 
 
+def exit_of(stage: str) -> str:
+    """The name of the exit that answers from the pooled features of this stage."""
+    return f"{stage}.exit"
+
+
 def read_manifest(table: str) -> TableManifest:
     """Read TABLE/manifest.json, or say that there is no finished table."""
     path = f"{table}/{MANIFEST}"
@@ -124,7 +150,7 @@ def read_manifest(table: str) -> TableManifest:
     return from_json(TableManifest, read_bytes(path, "the manifest"), path)
 
 
-def read_table(table: str, k: int = 5) -> Table:
+def read_table(table: str, k: int = RECORDED) -> Table:
     """Read the k best classes of every answer of a table, leaving rejected rows out.
 
     Raises InputError where the answers do not hold the same keys in the same order.
@@ -153,6 +179,7 @@ def read_table(table: str, k: int = 5) -> Table:
         class_names=manifest.class_names,
         networks=manifest.networks,
         rejected=rejected,
+        places=np.flatnonzero(good),
     )
 
 

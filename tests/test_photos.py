@@ -22,6 +22,7 @@ from policy.evaluate import evaluate
 from policy.features import Feature
 from policy.graph import Stage, StageGraph
 from policy.heads import Head
+from policy.problem import Problem
 from policy.rules import STOP, Policy, Rule, always
 from policy.simulate import simulate
 from policy.table import Table, features_path, read_manifest, read_table
@@ -96,8 +97,9 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Extracted:
     return Extracted(str(networks), options.output, read_table(options.output))
 
 
-def of_set(table: Table, names: str | tuple[str, ...]) -> Table:
-    return table.take(np.flatnonzero([key.startswith(names) for key in table.keys]))
+def of_set(table: Table, names: str | tuple[str, ...]) -> Problem:
+    chosen = table.take(np.flatnonzero([key.startswith(names) for key in table.keys]))
+    return chosen.problem("top1", "excess")
 
 
 @pytest.mark.parametrize("photos", ["nips17", "eli"])
@@ -271,5 +273,5 @@ def distance(extracted: Extracted, branching: Branching, key: str) -> float:
     for length in range(1, len(trail) + 1):
         rule = policy.rule.get(trail[length - 1])
         got = {answer: one[answer] for answer in trail[:length]}
-        nearest = min(nearest, rule.distance_to_cut(got)[0] if rule else np.inf)
+        nearest = min(nearest, rule.distance_to_cut(policy.seen(got))[0] if rule else np.inf)
     return float(nearest)

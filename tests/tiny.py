@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from policy.answers import Answers, answers_from_logits
 from policy.features import Feature
 from policy.graph import Stage, StageGraph
 from policy.heads import Head
+from policy.means import Mean
+from policy.problem import Problem
 from policy.rules import STOP, Policy, Rule
 from transforms.shards import Shard
 
@@ -60,6 +63,59 @@ POLICY = Policy(
 )
 """Three ways on from the exit, one of them a jump over `small`; two ways on from `small`."""
 
+_EXIT = "small.block1.exit"
+
+EVERYTHING = Policy(
+    GRAPH,
+    start=_EXIT,
+    rules=(
+        Rule(
+            _EXIT,
+            (STOP, "small", "big"),
+            weights=(
+                (1.0, 0.5, -1.0, -0.5, -0.2, 0.3, 0.0, 0.4, 0.5),
+                (0.0, 0.0, 0.2, 0.0, 0.0, -0.3, 0.0, 0.0, -0.4),
+                (-1.0, 0.0, 1.0, 0.5, 0.1, 0.0, 0.5, -0.4, 0.0),
+            ),
+            bias=(-0.1, 0.2, 0.0),
+            features=(
+                Feature(_EXIT, "max_probability"),
+                Feature(_EXIT, "margin"),
+                Feature(_EXIT, "entropy"),
+                Feature(_EXIT, "tail", index=2),
+                Feature(_EXIT, "log_tail", index=1),
+                Feature(_EXIT, "of_class", values=(0.5, -0.5, 0.25, 0.0)),
+                Feature(_EXIT, "vote"),
+                Feature(_EXIT, "probability", index=2),
+                Feature(_EXIT, "class_probability", index=3),
+            ),
+        ),
+        Rule(
+            "small",
+            (STOP, "big"),
+            weights=(
+                (0.5, -1.0, -0.3, 0.6, 0.4, 0.5, 0.3, -0.5, 0.2, 0.3),
+                (0.0, 0.2, 0.3, 0.0, -0.4, 0.0, -0.3, 0.5, 0.0, 0.0),
+            ),
+            bias=(0.3, 0.9),
+            features=(
+                Feature("small", "max_probability"),
+                Feature("small", "entropy", mean=True),
+                Feature("small", "log_tail", index=1, mean=True),
+                Feature("small", "margin", mean=True),
+                Feature("small", "agreement", other=_EXIT),
+                Feature("small", "overlap", index=2, other=_EXIT),
+                Feature("small", "support", index=3, other=_EXIT),
+                Feature(_EXIT, "score"),
+                Feature("small", "vote"),
+                Feature(_EXIT, "probability", index=1),
+            ),
+        ),
+    ),
+    mean=Mean((("small", 2.0), ("big", 3.0)), k=3),
+)
+"""POLICY's ways with every kind of feature in its rules, and labels from the mean of the trail."""
+
 TOML = """
 classes = "classes.txt"
 import_path = ["{folder}"]
@@ -94,6 +150,29 @@ def outputs(rng: np.random.Generator, n: int, k: int | None = None) -> dict[str,
 def labels(n: int) -> NDArray[np.int32]:
     """The right class of each of n images: 0, 1, 2, 3, 0, 1, ..."""
     return (np.arange(n) % CLASSES).astype(np.int32)
+
+
+def problem(seed: int, n: int, k: int | None = None, unit: str = "usd") -> Problem:
+    """n images with random answers of GRAPH; in usd, decisions are free (see recursion)."""
+    graph = replace(GRAPH, unit=unit)
+    keys = [f"s/{number}" for number in range(n)]
+    return Problem(graph, keys, labels(n), outputs(np.random.default_rng(seed), n, k))
+
+
+def balanced(policy: Policy, outputs: Mapping[str, Answers]) -> Policy:
+    """The same policy with biases for which each action is taken about equally often."""
+    for number, rule in enumerate(policy.rules):
+        trail = next(trail for trail in policy.trails if trail[-1] == rule.answer)
+        scores = rule.scores(policy.seen({answer: outputs[answer] for answer in trail}))
+        bias, step = np.array(rule.bias), 0.1 * scores.std()
+        for _ in range(200):
+            taken = np.bincount(scores.argmax(axis=1), minlength=len(bias)) / len(scores)
+            shift = step * (1 / len(bias) - taken)
+            scores, bias = scores + shift, bias + shift
+        rules = list(policy.rules)
+        rules[number] = replace(rule, bias=tuple(bias.tolist()))
+        policy = replace(policy, rules=tuple(rules))
+    return policy
 
 
 def image_bytes(

@@ -14,6 +14,7 @@ import torch
 
 from policy.bundle import Bundle
 from policy.errors import InputError
+from policy.mixture import answers_used
 from policy.rows import LABELS_SCHEMA, NONFINITE, OK, parquet_bytes
 from policy.table import IMPORTED
 from transforms.commit import write_once
@@ -132,7 +133,7 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
                 "Use the networks file it was fitted with, or extract and fit again."
             )
     policy = bundle.policy
-    for stage in policy.graph.needed(policy.reachable(policy.start)):
+    for stage in policy.graph.needed(answers_used(policy)):
         ours = engine.graph.stage.get(stage.name)
         if ours is None or ours.needs != stage.needs:
             raise InputError(

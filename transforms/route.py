@@ -1,7 +1,8 @@
 """The router: really runs only the stages that a policy asks for, on full batches.
 
-Images wait in one queue per trail and next answer. A queue is run when it holds a full batch, of
-images of any shard; what is left in the queues is run when `flush` says that no more will come.
+Images wait in one queue per trail and next answer, and per arm of a mixture of policies. A queue is
+run when it holds a full batch, of images of any shard; what is left in the queues is run when
+`flush` says that no more will come.
 """
 
 from collections import deque
@@ -14,20 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from policy.answers import Answers, concatenate
-from policy.rules import STOP, Policy
+from policy.mixture import Routing, answers_used
+from policy.rules import STOP
 from transforms.images import InputSpec, fit
 from transforms.prepare import Prepared
 from transforms.stages import DECODE, Engine
 
 Trail = tuple[str, ...]
 
+_Place = tuple[int, Trail, str]
+"""Where images wait: the arm of the policy they follow, their trail, and the next answer."""
+
 
 @dataclass(frozen=True)
 class Routed:
     """Images that left the network together: same trail, same cost per image.
 
-    `answers` are the last answer's, in the order of `items`. `finite` is False where that answer
-    was NaN or infinite, and so no decision was made.
+    `answers` give the label, in the order of `items`: the last answer's, or the mean of the trail.
+    `finite` is False where the last answer was NaN or infinite, and so no decision was made.
     """
 
     items: Sequence[Prepared]
@@ -98,78 +103,91 @@ class Router:
     """
 
     def __init__(
-        self, policy: Policy, engine: Engine, batch_size: int, topk: int, pool: Executor
+        self, policy: Routing, engine: Engine, batch_size: int, topk: int, pool: Executor
     ) -> None:
         """Label with the `topk` best classes, running batches of `batch_size`."""
         self.policy = policy
+        self.graph = policy.graph
         self.engine = engine
         self.batch_size = batch_size
         self.pool = pool
-        needed = policy.classes_needed
-        self.k = None if needed is None else max(needed, topk)
+        needed = [arm.classes_needed for arm in policy.arms]
+        self.k = max([topk, *(k for k in needed if k)]) if None not in needed else None
         self.topk = topk
-        first = {stage.name for stage in policy.graph.needed((policy.start,))}
+        first = {stage.name for stage in self.graph.needed(arm.start for arm in policy.arms)}
         self.inputs: Mapping[str, InputSpec] = {
             stage: spec for stage, spec in engine.inputs.items() if stage in first
         }
-        everything = policy.graph.needed(policy.reachable(policy.start))
         self.keeps_images = any(
-            stage.name in engine.inputs and stage.name not in first for stage in everything
+            stage.name in engine.inputs and stage.name not in first
+            for stage in self.graph.needed(answers_used(policy))
         )
-        self._plans: dict[tuple[Trail, str], tuple[frozenset[str], bool]] = {}
-        self._depth = {answer: i for i, answer in enumerate(policy.reachable(policy.start))}
-        self._first: list[Prepared] = []
-        self._queues: dict[tuple[Trail, str], _Queue] = {}
+        self._plans: dict[_Place, tuple[frozenset[str], frozenset[str]]] = {}
+        self._depth = {answer: i for i, answer in enumerate(self._order())}
+        self._first: list[list[Prepared]] = [[] for _ in policy.arms]
+        self._queues: dict[_Place, _Queue] = {}
+
+    def _order(self) -> list[str]:
+        """Every answer in use, each before those that may follow it."""
+        used = answers_used(self.policy)
+        return [
+            answer
+            for arm in self.policy.arms
+            for answer in self.graph.reachable(arm.start)
+            if answer in used
+        ]
 
     def feed(self, item: Prepared) -> Iterator[Routed]:
         """Take one image in; yield what could be finished with it."""
-        self._first.append(item)
-        if len(self._first) >= self.batch_size:
-            yield from self._run_first()
+        (arm,) = self.policy.arm_of([item.key])
+        self._first[arm].append(item)
+        if len(self._first[arm]) >= self.batch_size:
+            yield from self._run_first(arm)
             yield from self._run_queues(at_least=self.batch_size)
 
     def flush(self) -> Iterator[Routed]:
         """Finish everything, first answers first, so that late batches are as full as can be."""
-        if self._first:
-            yield from self._run_first()
+        for arm, waiting in enumerate(self._first):
+            if waiting:
+                yield from self._run_first(arm)
         yield from self._run_queues(at_least=1)
 
-    def _run_first(self) -> Iterator[Routed]:
-        batch, self._first = _Batch(self._first), []
-        yield from self._run((), self.policy.start, batch)
+    def _run_first(self, arm: int) -> Iterator[Routed]:
+        batch, self._first[arm] = _Batch(self._first[arm]), []
+        yield from self._run((arm, (), self.policy.arms[arm].start), batch)
 
     def _run_queues(self, at_least: int) -> Iterator[Routed]:
         while True:
             ready = [at for at, queue in self._queues.items() if queue.waiting >= at_least]
             if not ready:
                 return
-            trail, answer = min(ready, key=lambda at: self._depth[at[1]])
-            batch = self._queues[trail, answer].take(self.batch_size)
-            yield from self._run(trail, answer, batch)
+            place = min(ready, key=lambda at: self._depth[at[2]])
+            yield from self._run(place, self._queues[place].take(self.batch_size))
 
     @torch.inference_mode()
-    def _run(self, trail: Trail, answer: str, batch: _Batch) -> Iterator[Routed]:
+    def _run(self, place: _Place, batch: _Batch) -> Iterator[Routed]:
         """Get one more answer for a batch, then send each image where the policy says."""
-        self._get(trail, answer, batch)
-        trail = (*trail, answer)
-        cost = self.policy.graph.cost(trail)
+        arm, before, answer = place
+        self._get(before, answer, batch)
+        trail, policy = (*before, answer), self.policy.arms[arm]
+        cost = self.graph.cost(trail)
         finite = batch.got[answer].finite
         if not finite.all():
             bad = batch.take(np.flatnonzero(~finite))
             yield Routed(bad.items, trail, cost, bad.got[answer].top(self.topk), finite=False)
             batch = batch.take(np.flatnonzero(finite))
-        for action, rows in self.policy.split(batch.got) if batch.items else ():
+        for action, rows in policy.split(batch.got) if batch.items else ():
             if action == STOP:
-                chosen = [batch.items[row] for row in rows]
-                answers = batch.got[answer].take(rows).top(self.topk)
-                yield Routed(chosen, trail, cost, answers)
+                chosen = batch.take(rows)
+                answers = policy.label(chosen.got).top(self.topk)
+                yield Routed(chosen.items, trail, cost, answers)
             else:
-                self._wait(trail, action, batch, rows)
+                self._wait((arm, trail, action), batch, rows)
 
     def _get(self, trail: Trail, answer: str, batch: _Batch) -> None:
         """Run the stages that the answer needs and nobody has run yet; adds to the batch."""
-        done = {stage.name for stage in self.policy.graph.needed(trail)}
-        for stage in self.policy.graph.needed((answer,)):
+        done = {stage.name for stage in self.graph.needed(trail)}
+        for stage in self.graph.needed((answer,)):
             if stage.name in done or stage.name == DECODE:
                 continue
             if stage.name in self.engine.inputs:
@@ -187,24 +205,32 @@ class Router:
         images = [item.image for item in items if item.image is not None]
         return list(self.pool.map(fit, images, [spec] * len(images)))
 
-    def _wait(self, trail: Trail, answer: str, batch: _Batch, rows: NDArray[np.intp]) -> None:
+    def _wait(self, place: _Place, batch: _Batch, rows: NDArray[np.intp]) -> None:
         """Queue these images for an answer with only what the rest of their way may need."""
-        tensors, images = self._ahead(trail, answer)
+        tensors, inputs = self._ahead(place)
         made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
         kept = _Batch(batch.items, made, batch.got).take(rows)
+        decoded = bool(inputs - self.inputs.keys())
         items = [
-            replace(item, image=item.image if images else None, pixels={}) for item in kept.items
-        ]
-        self._queues.setdefault((trail, answer), _Queue()).put(replace(kept, items=items))
-
-    def _ahead(self, trail: Trail, answer: str) -> tuple[frozenset[str], bool]:
-        """What may still be needed on the way to `answer` and beyond: tensors, and the image."""
-        if (trail, answer) not in self._plans:
-            graph = self.policy.graph
-            done = {stage.name for stage in graph.needed(trail)}
-            ahead = [s for s in graph.needed(self.policy.reachable(answer)) if s.name not in done]
-            self._plans[trail, answer] = (
-                frozenset(need for stage in ahead for need in stage.needs),
-                any(stage.name in self.engine.inputs for stage in ahead),
+            replace(
+                item,
+                image=item.image if decoded else None,
+                # made beforehand where another arm starts with it
+                pixels={name: pixels for name, pixels in item.pixels.items() if name in inputs},
             )
-        return self._plans[trail, answer]
+            for item in kept.items
+        ]
+        self._queues.setdefault(place, _Queue()).put(replace(kept, items=items))
+
+    def _ahead(self, place: _Place) -> tuple[frozenset[str], frozenset[str]]:
+        """What may still be needed on the way to an answer and beyond: tensors, and inputs."""
+        if place not in self._plans:
+            arm, trail, answer = place
+            done = {stage.name for stage in self.graph.needed(trail)}
+            later = self.graph.needed(self.policy.arms[arm].reachable(answer))
+            ahead = [stage for stage in later if stage.name not in done]
+            self._plans[place] = (
+                frozenset(need for stage in ahead for need in stage.needs),
+                frozenset(stage.name for stage in ahead if stage.name in self.engine.inputs),
+            )
+        return self._plans[place]

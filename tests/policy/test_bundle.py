@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from policy.bundle import HEADS, POLICY, Bundle, Evidence, read_bundle, write_bundle
+from policy.certify import Certificate
 from policy.errors import InputError
 from policy.rules import always
 
@@ -17,10 +18,23 @@ EVIDENCE = Evidence(
     metric="top1",
     objective="excess",
     promise="top1 excess at most 0.01",
+    certificate=Certificate(
+        metric="top1",
+        objective="excess",
+        max_loss=0.01,
+        confidence=0.95,
+        n=400,
+        test="exact binomial",
+        tested=3,
+        passed=True,
+        regret=0.0025,
+        bound=0.0095,
+        cost=1 / 3,
+    ),
     data_digest="d1",
     seed=-3,
-    fitted=100,
-    chosen=90,
+    parts={"fit": 100, "choose": 90, "certify": 400, "test": 80},
+    measured_on="test",
     cost=1 / 3,
     full="big",
     exits={"small": 0.25, "big": 0.75},

@@ -5,24 +5,20 @@ import pytest
 import tiny
 
 from policy.answers import Answers
-from policy.evaluate import evaluate, measure
+from policy.evaluate import evaluate, measure, realised
 from policy.graph import Stage, StageGraph
 from policy.losses import Metric, Objective, regret, wrong
-from policy.rules import Policy, always
+from policy.means import Mean
+from policy.mixture import Mixture, Routing
+from policy.problem import Problem
+from policy.rules import Policy, Rule, always
 from policy.simulate import simulate
-from policy.table import Table
 
 EXIT, SMALL, BIG = tiny.GRAPH.answers
 N = 300
 
 
-def table(seed: int, k: int | None = None) -> Table:
-    outputs = tiny.outputs(np.random.default_rng(seed), N, k)
-    keys = tuple(f"s/{i}" for i in range(N))
-    return Table(tiny.GRAPH, keys, tiny.labels(N), outputs, ("a", "b", "c", "d"), {}, {})
-
-
-def wrong_by_hand(policy: Policy, on: Table, k: int) -> np.ndarray:
+def wrong_by_hand(policy: Policy, on: Problem, k: int) -> np.ndarray:
     """[n], whether the k best classes of the last answer on the trail lack the label."""
     routes = simulate(policy, on.outputs)
     last = [routes.trails[i][-1] for i in routes.trail_of]
@@ -32,6 +28,10 @@ def wrong_by_hand(policy: Policy, on: Table, k: int) -> np.ndarray:
             for i, (name, label) in enumerate(zip(last, on.labels, strict=True))
         ]
     )
+
+
+def table(seed: int, k: int | None = None) -> Problem:
+    return tiny.problem(seed, N, k, unit="ms")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -116,15 +116,23 @@ def test_answers_of_different_depth_are_compared_on_the_classes_all_have() -> No
     assert evaluate(tiny.POLICY, on).top1 == evaluate(tiny.POLICY, table(0)).top1
 
 
+MIXTURE = Mixture(tiny.POLICY, tiny.EVERYTHING, share=0.5)
+ROUTINGS: list[Routing] = [
+    tiny.POLICY,
+    *(always(tiny.GRAPH, name) for name in tiny.GRAPH.answers),
+    replace(tiny.EVERYTHING, mean=replace(tiny.EVERYTHING.mean, k=None)),
+]
+
+
 @pytest.mark.parametrize("metric", ["top1", "top5"])
 @pytest.mark.parametrize("objective", ["excess", "loss"])
 def test_points_are_measured_as_policies_are_evaluated(
     metric: Metric, objective: Objective
 ) -> None:
-    on = table(3)
-    policies = [tiny.POLICY, *(always(tiny.GRAPH, name) for name in tiny.GRAPH.answers)]
-    points = measure(policies, on.outputs, on.labels, metric, objective)
-    assert [point.policy for point in points] == policies
+    on = replace(table(3), metric=metric, objective=objective)
+    routings = [*ROUTINGS, *([MIXTURE] if metric == "top1" else [])]
+    points = measure(routings, on)
+    assert [point.policy for point in points] == routings
     for point in points:
         found = evaluate(point.policy, on)
         assert point.cost == pytest.approx(found.cost)
@@ -133,7 +141,44 @@ def test_points_are_measured_as_policies_are_evaluated(
 
 def test_a_point_of_one_answer_has_its_regret() -> None:
     on = table(4)
-    (point,) = measure([always(on.graph, EXIT)], on.outputs, on.labels, "top1", "excess")
+    (point,) = measure([always(on.graph, EXIT)], on)
     full = on.outputs[BIG]
     assert point.regret == regret(on.outputs[EXIT], full, on.labels, "top1", "excess").mean()
     assert point.regret <= wrong(on.outputs[EXIT], on.labels, "top1").mean()
+
+
+@pytest.mark.parametrize("objective", ["excess", "loss"])
+def test_what_is_realised_is_found_image_by_image(objective: Objective) -> None:
+    on = replace(table(5), objective=objective)
+    cost, lost = realised(tiny.POLICY, on)
+    np.testing.assert_array_equal(cost, simulate(tiny.POLICY, on.outputs).cost)
+    ours, full = (wrong_by_hand(p, on, 1) for p in (tiny.POLICY, always(on.graph, BIG)))
+    difference = ours.astype(float) - full.astype(float)
+    wanted = np.maximum(difference, 0) if objective == "excess" else difference
+    np.testing.assert_array_equal(lost, wanted)
+    assert set(lost) == ({0, 1} if objective == "excess" else {-1, 0, 1})
+
+
+def test_an_averaged_label_is_what_is_judged() -> None:
+    on = table(6)
+    every = tuple(Rule(a, (b,), ((),), (0.0,)) for a, b in ((EXIT, SMALL), (SMALL, BIG)))
+    mean = Mean((("small", 2.0), ("big", 3.0)), None)
+    found = evaluate(Policy(on.graph, EXIT, every, mean), on)
+    given = mean.of(on.outputs)
+    assert found.top1 == pytest.approx(1 - wrong(given, on.labels, "top1").mean())
+    lost = regret(given, on.outputs[BIG], on.labels, "top1", "loss")
+    assert found.top1_loss == pytest.approx(lost.mean())
+    assert found.top1 != evaluate(always(on.graph, BIG), on).top1
+
+
+def test_a_mixture_uses_what_its_arms_use() -> None:
+    on = table(7)
+    mixture = Mixture(tiny.POLICY, always(on.graph, BIG), share=0.5)
+    dear = mixture.arm_of(on.keys) == 1
+    found = evaluate(mixture, on)
+    whole = simulate(tiny.POLICY, on.outputs)
+    cost = np.where(dear, 9.5, whole.cost)
+    assert found.cost == pytest.approx(cost.mean())
+    assert found.usage[EXIT].samples == pytest.approx((~dear).mean())
+    assert sum(use.exits for use in found.usage.values()) == pytest.approx(1)
+    assert sum(use.cost for use in found.usage.values()) == pytest.approx(1)

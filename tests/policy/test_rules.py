@@ -7,7 +7,7 @@ import tiny
 
 from policy.answers import Answers
 from policy.errors import InputError
-from policy.features import Feature
+from policy.features import Feature, Seen
 from policy.graph import Stage, StageGraph
 from policy.rules import STOP, Policy, Rule, always
 from policy.schema import from_json, to_json
@@ -88,7 +88,7 @@ def test_distance_to_cut_is_the_smallest_move_that_changes_the_action(
     rule, seen = random_rule(rng, actions), trail(rng)
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    for row, distance in enumerate(rule.distance_to_cut(seen)):
+    for row, distance in enumerate(rule.distance_to_cut(Seen(seen))):
         values = np.array([seen[EXIT].probabilities[row, 0], seen[EXIT].entropy[row]], float)
         here = moved_action(rule, values, np.zeros(2))
         within = {moved_action(rule, values, step) for step in circle * distance * 0.999}
@@ -100,7 +100,7 @@ def test_distance_to_cut_is_the_smallest_move_that_changes_the_action(
 def test_on_the_cut_the_distance_is_zero() -> None:
     rule = Rule(EXIT, (STOP, BIG), ((1.0,), (0.0,)), (0.0, 0.5), (SURE,))
     even = Answers(np.zeros((1, 1), np.int32), np.full((1, 1), 0.5, np.float32), np.zeros(1, "f4"))
-    assert rule.distance_to_cut({EXIT: even}).tolist() == [0.0]
+    assert rule.distance_to_cut(Seen({EXIT: even})).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_on_the_cut_the_distance_is_zero() -> None:
     ],
 )
 def test_an_action_that_no_move_changes_is_infinitely_far_from_a_cut(rule: Rule) -> None:
-    assert rule.distance_to_cut(trail(np.random.default_rng(0), 3)).tolist() == [np.inf] * 3
+    assert rule.distance_to_cut(Seen(trail(np.random.default_rng(0), 3))).tolist() == [np.inf] * 3
 
 
 def test_trails_are_all_ways_through_the_rules_shorter_first() -> None:
@@ -144,6 +144,7 @@ def test_reachable_leaves_out_what_no_rule_leads_to() -> None:
         ((SURE, Feature(EXIT, "margin")), 2),
         ((Feature(EXIT, "probability", 4), SURE), 5),
         ((Feature(EXIT, "probability", 0),), 1),
+        ((Feature(EXIT, "tail", 3), SURE), 3),
         ((Feature(EXIT, "probability", 9), Feature(EXIT, "class_probability", 0)), None),
     ],
 )
@@ -155,13 +156,15 @@ def test_classes_needed_are_enough_for_every_feature(
     assert policy.classes_needed == wanted
 
 
-@pytest.mark.parametrize("kind", ["max_probability", "margin", "entropy", "vote", "probability"])
+@pytest.mark.parametrize(
+    "kind", ["max_probability", "margin", "entropy", "vote", "probability", "tail", "log_tail"]
+)
 def test_a_rule_decides_the_same_on_the_classes_needed_as_on_all(kind: str) -> None:
     rule = replace(AT_EXIT, features=(Feature(EXIT, kind, 2),))
     needed = Policy(tiny.GRAPH, EXIT, (rule,)).classes_needed
     seen = trail(np.random.default_rng(0))
     few = {EXIT: seen[EXIT].top(needed or 0)}
-    np.testing.assert_array_equal(rule.scores(few), rule.scores(seen))
+    np.testing.assert_array_equal(rule.scores(Seen(few)), rule.scores(Seen(seen)))
 
 
 def test_a_policy_reads_back_from_its_json() -> None:

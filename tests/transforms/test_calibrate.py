@@ -46,6 +46,14 @@ def test_every_stage_is_timed_once_at_the_asked_batch_size(
     assert sizes == {batch_size}
 
 
+def test_places_for_exits_are_timed_with_random_heads(engine: Engine, tmp_path: Path) -> None:
+    bare = Engine(read_networks(str(tiny.write_networks(tmp_path))), "cpu")
+    timings = {timing.stage: timing for timing in measured(bare, 2, 4)}
+    assert list(timings) == [stage.name for stage in engine.graph.stages]
+    assert timings[EXIT].gmac == engine.graph.stage[EXIT].cost
+    assert timings[EXIT].median_ms > 0
+
+
 def test_a_timing_is_a_median_between_its_quartiles_and_knows_the_exact_work(
     engine: Engine,
 ) -> None:

@@ -14,19 +14,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from policy.bundle import Bundle
-from policy.errors import InputError
 from policy.features import Feature
+from policy.means import Mean
+from policy.mixture import Mixture
 from policy.rows import LABELS_SCHEMA, read_about
 from policy.rules import STOP, Policy, Rule, always
 from transforms.extract import run_all
-from transforms.label import (
-    Label,
-    LabelOptions,
-    LabelStep,
-    check_fits,
-    load_for_policy,
-    statistics_of,
-)
+from transforms.label import Label, LabelOptions, LabelStep, load_for_policy, statistics_of
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import prepare
 from transforms.route import Router
@@ -208,48 +202,47 @@ def spoil(run: Any, spoiled: str) -> Any:
     return result
 
 
-def test_only_the_networks_of_the_policy_are_loaded(networks: NetworksFile, bundle: Bundle) -> None:
-    prints = {"big": bundle.fingerprints["big"]}
-    before = torch.get_num_threads()
-    try:
-        one = replace(bundle, fingerprints=prints, heads={})
-        engine = load_for_policy(networks, one, replace(WORKER, threads=1))
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-    assert engine.graph.answers == ("big",)
+@pytest.fixture(scope="module")
+def averaging(bundle: Bundle) -> Bundle:
+    """Half of the images as before; the others get both answers, and their mean as the label."""
+    both = Policy(bundle.policy.graph, EXIT, (Rule(EXIT, ("big",), ((),), (0.0,)),))
+    mean = Mean((("big", 3.0),), k=3)
+    return replace(bundle, policy=Mixture(bundle.policy, replace(both, mean=mean), 0.5))
 
 
-def test_a_policy_fits_the_networks_it_was_fitted_for(engine: Engine, bundle: Bundle) -> None:
-    check_fits(bundle, engine)
-    ours = bundle.policy.graph
-    priced = ours.with_costs({stage.name: 1.0 + i for i, stage in enumerate(ours.stages)}, "ms")
-    check_fits(replace(bundle, policy=always(priced, "big")), engine)
-
-
-def test_networks_of_another_fingerprint_are_refused(engine: Engine, bundle: Bundle) -> None:
-    other = replace(bundle, fingerprints={"small": engine.fingerprints["small"], "big": "f00"})
-    with pytest.raises(InputError, match=r"'big' with fingerprint f00; the networks file gives "):
-        check_fits(other, engine)
-
-
-@pytest.mark.parametrize(
-    ("policy", "stage"),
-    [(tiny.POLICY, "small.input"), (always(tiny.GRAPH, "big"), "big.input")],
-)
-def test_a_policy_on_stages_that_these_networks_do_not_have_is_refused(
-    engine: Engine, bundle: Bundle, policy: Policy, stage: str
+def test_a_mixture_labels_each_image_by_its_key(
+    engine: Engine, averaging: Bundle, shards: list[Shard], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=f"runs stage '{stage}' on .* extract and fit again"):
-        check_fits(replace(bundle, policy=policy), engine)
+    mixture = averaging.policy
+    labelled(engine, averaging, shards, tmp_path)
+    seen = set()
+    for row in rows_of(tmp_path, "day1/a") + rows_of(tmp_path, "b"):
+        if row["status"] == "ok":
+            (arm,) = mixture.arm_of([row["key"]])
+            seen.add((int(arm), tuple(row["trail"])))
+            assert row["label"] == row["classes"][0]
+            assert row["answer"] == row["trail"][-1]
+            assert row["cost"] == mixture.graph.cost(row["trail"])
+            assert len(row["classes"]) == 2
+    assert {(1, (EXIT, "big")), (0, (EXIT,))} <= seen
+    assert (1, (EXIT,)) not in seen
 
 
-def test_a_policy_is_not_asked_for_stages_it_never_runs(engine: Engine, bundle: Bundle) -> None:
-    graph = bundle.policy.graph
-    extra = replace(graph.stages[-1], name="elsewhere")
-    check_fits(
-        replace(bundle, policy=always(replace(graph, stages=(*graph.stages, extra)), "big")), engine
-    )
+def test_an_averaged_label_is_that_of_the_mean(
+    engine: Engine, averaging: Bundle, shards: list[Shard], tmp_path: Path
+) -> None:
+    averaged = averaging.policy.arms[1]
+    labelled(engine, replace(averaging, policy=averaged), shards, tmp_path)
+    records = list(read_records(shards[1]))
+    items = [prepare("b", n, record, engine.inputs) for n, record in enumerate(records)]
+    pixels = {name: [item.pixels[name] for item in items] for name in engine.inputs}
+    outputs = run_all(engine, pixels, None)[0]
+    wanted = averaged.label({name: outputs[name] for name in (EXIT, "big")})
+    for row, classes, probabilities in zip(
+        rows_of(tmp_path, "b"), wanted.classes, wanted.probabilities, strict=True
+    ):
+        assert row["classes"] == classes[:2].tolist()
+        np.testing.assert_allclose(row["probabilities"], probabilities[:2], atol=1e-4)
 
 
 def test_the_pipeline_writes_what_the_loop_writes(
