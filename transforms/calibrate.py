@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from policy.graph import Stage
+from policy.heads import Head
+from policy.table import exit_of
 from transforms.images import decode, fit
 from transforms.stages import DECODE, Engine
 
@@ -35,22 +37,43 @@ def measure_stages(
     """Time every stage of an engine on these images, repeated to fill a batch.
 
     Decoding and resizing are timed on `pool` as a worker runs them: with t threads, an image costs
-    1/t of its work.
+    1/t of its work. Each place for an exit is timed too, with random weights where the engine has
+    no head for it: what a head costs does not depend on its weights, so fitting comes later.
     """
     batch = [encoded[i % len(encoded)] for i in range(batch_size)]
     images = list(pool.map(decode, batch))
+    trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}
     made: dict[str, torch.Tensor] = {}
     timings = []
     for stage in engine.graph.stages:
         work = _work_of(stage, engine, batch, images, made, pool)
-        seconds = _seconds(work, repeats, engine.device)
-        low, median, high = (float(s) for s in np.percentile(seconds, (25, 50, 75)) / batch_size)
-        spread = (low * 1e3, high * 1e3)
-        timings.append(Timing(stage.name, batch_size, median * 1e3, spread, stage.cost, repeats))
+        timings.append(_timing(stage, work, engine, batch_size, repeats))
         result = work()
         if isinstance(result, torch.Tensor):
             made[stage.name] = result
+        if stage.name in trunks and exit_of(stage.name) not in engine.heads:
+            exit_stage, work = _random_exit(stage.name, engine, made[stage.name])
+            timings.append(_timing(exit_stage, work, engine, batch_size, repeats))
     return timings
+
+
+def _timing(
+    stage: Stage, work: Callable[[], object], engine: Engine, batch_size: int, repeats: int
+) -> Timing:
+    seconds = _seconds(work, repeats, engine.device)
+    low, median, high = (float(s) for s in np.percentile(seconds, (25, 50, 75)) / batch_size * 1e3)
+    return Timing(stage.name, batch_size, median, (low, high), stage.cost, repeats)
+
+
+def _random_exit(
+    trunk: str, engine: Engine, made: torch.Tensor
+) -> tuple[Stage, Callable[[], object]]:
+    """An exit after a trunk with a head of random weights, and what a worker does for it."""
+    shape = (len(engine.class_names), engine.features(made[:1]).shape[1])
+    weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    head = Head(weight, np.zeros(shape[0], dtype=np.float32))
+    stage = Stage(exit_of(trunk), weight.size / 1e9, (trunk,), answers=True)
+    return stage, lambda: head.answers(engine.features(made), 5)
 
 
 def _work_of(
