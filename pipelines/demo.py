@@ -144,6 +144,8 @@ def _fit(
             policy=files["policy"],
             costs=files["costs"],
             max_loss=options.max_loss,
+            choose_share=0.5,  # there are few digits, and the corpus is the test
+            test_share=0.0,
         )
     )
 

@@ -1,39 +1,44 @@
-"""adalabel fit: learn from a table when to stop, and choose a policy by loss or by budget."""
+"""adalabel fit: learn from a table when to stop, choose a policy by loss or by budget, report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from pipelines.fit_report import write_report
 from pipelines.options import CommandOptions
-from policy import fit_dag
 from policy.bundle import Bundle, Evidence, write_bundle
-from policy.choose import within_budget, within_loss
+from policy.certify import Certificate
 from policy.costs import read_costs
 from policy.errors import InputError
-from policy.evaluate import Evaluation, Point, evaluate, measure
+from policy.evaluate import Evaluation, evaluate
+from policy.exits import with_exits
+from policy.fit import Fit, Goal, fit
+from policy.heads import Head
 from policy.losses import Metric, Objective
-from policy.rules import Policy, always
+from policy.methods import METHODS, Name
+from policy.mixture import answers_used
 from policy.split import split
-from policy.table import Table, read_table
+from policy.table import RECORDED, Table, read_table
+from transforms.fit_heads import fit_exits
 
 _LOG = logging.getLogger("adalabel")
-
-METHODS = {"dag": fit_dag.propose}
-LEAST_IMAGES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(CommandOptions):
-    """Fit a policy on one part of a table and choose it on another."""
+    """Fit policies on one part of a table, choose one on another, and say what it costs."""
 
     table: str
     """The table's folder, made by `adalabel extract` or `adalabel import`."""
     policy: str
-    """Folder to write the policy to."""
-    method: Literal["dag"] = "dag"
-    """dag: early exit and network selection by recursion over the graph (Bolukbasi et al. 2017)."""
+    """Folder to write the policy to, with report.html."""
+    method: Name | Literal["best"] = "averaged"
+    """averaged: early exit and network selection, labels averaged over the answers got. dag: the
+    same with the last answer as the label (Bolukbasi et al. 2017). eenet: EENet's scheduler (Ilhan
+    et al. 2024). gain, per-class: further learned ones. The rest are baselines; best: the best of
+    all. See docs/methods.md."""
     metric: Metric = "top1"
     """What counts as right: the best class, or one of the five best."""
     objective: Objective = "excess"
@@ -42,132 +47,161 @@ class FitOptions(CommandOptions):
     max_loss: float | None = None
     """Cheapest policy that loses at most this fraction (0.01 is one point). Or give --budget."""
     budget: float | None = None
-    """Best policy whose mean cost per image is at most this, in the table's unit."""
+    """Best policy whose mean cost per image is this, in the table's unit."""
+    confidence: float | None = None
+    """Prove --max-loss at this confidence (0.95) on images used for nothing else."""
     costs: str | None = None
     """Costs to fit for (JSON, from `adalabel calibrate`); without it, those of the table."""
-    fit_share: float = 0.5
-    """Fraction of the images to fit on; the others choose."""
+    no_exits: bool = False
+    """Leave out the early exits: without it, heads are fitted for all that the table has features
+    of."""
+    choose_share: float = 0.2
+    """Fraction of the images that choose among the fitted policies."""
+    certify_share: float = 0.2
+    """Fraction of the images kept for the certificate, where --confidence is given."""
+    test_share: float = 0.2
+    """Fraction of the images kept for the report's figures; the remaining images fit (a third of
+    them the exits' heads)."""
     seed: int = 0
     """Decides which images are in which part, by a hash of their key."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be promised."""
-        if (self.max_loss is None) == (self.budget is None):
-            found = "neither" if self.max_loss is None else "both"
-            raise InputError(f"give one of --max-loss and --budget; found {found}")
-        if self.max_loss is not None and not 0 <= self.max_loss <= 1:
-            raise InputError(f"--max-loss {self.max_loss}: wanted a fraction from 0 to 1")
-        if not 0 < self.fit_share < 1:
-            raise InputError(f"--fit-share {self.fit_share}: wanted a fraction between 0 and 1")
+        self.goal  # noqa: B018 - refuses what cannot be asked for
+        shares = (self.choose_share, self.certify_share, self.test_share)
+        if min(shares) < 0 or self.choose_share == 0 or sum(shares) >= 1:
+            raise InputError(
+                f"--choose-share, --certify-share and --test-share are {shares}; wanted fractions "
+                "whose sum is below 1, the first above 0: the rest fits"
+            )
+
+    @property
+    def goal(self) -> Goal:
+        """What was asked for."""
+        return Goal(self.max_loss, self.budget, self.confidence)
 
     @property
     def promise(self) -> str:
         """What was asked for, in words."""
         if self.max_loss is not None:
             return f"{self.metric} {self.objective} at most {self.max_loss:g}"
-        return f"cost at most {self.budget:g}"
+        return f"cost of {self.budget:g}"
+
+    def shares(self, *, heads: bool) -> dict[str, float]:
+        """The parts of a table, with one for exits' heads or without."""
+        shares = {"choose": self.choose_share, "test": self.test_share}
+        if self.confidence is not None:
+            shares["certify"] = self.certify_share
+        rest = 1 - sum(shares.values())
+        return ({"heads": rest / 3, "fit": rest * 2 / 3} if heads else {"fit": rest}) | shares
 
 
 @dataclass(frozen=True)
 class FitReceipt:
-    """The policy, how many were to choose from, and what it did on the part it was chosen on."""
+    """The policy, how many were to choose from, and what it did on images it was not fitted on.
+
+    `parts` counts the images of each part; `measured` was seen on the part `measured_on`.
+    """
 
     policy: str
+    method: str
     proposed: int
-    fitted: int
+    parts: dict[str, int]
     rejected: dict[str, int]
     promise: str
-    chosen: Evaluation
+    certificate: Certificate | None
+    measured_on: str
+    measured: Evaluation
 
     def text(self) -> str:
         """For people."""
-        e = self.chosen
-        used = ", ".join(f"{name} {use.exits:.0%}" for name, use in e.usage.items())
+        e = self.measured
+        used = ", ".join(f"{name} {use.exits:.0%}" for name, use in e.usage.items() if use.exits)
         top5 = "" if e.top5 is None else f", top-5 {e.top5:.2%} (loses {e.top5_loss:.2%})"
+        seen = (
+            "that nothing was fitted or chosen on"
+            if self.measured_on == "test"
+            else ("it was chosen on, so expect slightly worse")
+        )
+        proof = "not certified: give --confidence for a proof"
         return (
-            f"{self.policy}: chose one of {self.proposed} policies fitted on {self.fitted} images "
-            f"({self.promise})\n"
-            f"  on {e.n} other images: {e.cost:.4g} {e.unit} per image ({e.full} alone "
+            f"{self.policy}: chose one of {self.proposed} policies fitted on {self.parts['fit']} "
+            f"images by {self.method} ({self.promise})\n"
+            f"  on {e.n} images {seen}: {e.cost:.4g} {e.unit} per image ({e.full} alone "
             f"{e.full_cost:.4g}); top-1 {e.top1:.2%} (loses {e.top1_loss:.2%}){top5}\n"
             f"  labelled by: {used}\n"
-            "  Chosen on these images, so expect slightly worse; not certified."
+            f"  {self.certificate.text if self.certificate else proof}\n"
+            f"  report: {self.policy}/report.html"
         )
 
 
 def run(options: FitOptions) -> FitReceipt:
-    """Read, split, propose, choose, write."""
-    table = read_table(options.table)
-    if options.costs is not None:
-        table = table.at_costs(read_costs(options.costs))
-    shares = {"fit": options.fit_share, "choose": 1 - options.fit_share}
-    parts = {
-        name: table.take(rows) for name, rows in split(table.keys, shares, options.seed).items()
-    }
-    for name, part in parts.items():
-        if len(part.keys) < LEAST_IMAGES:
-            raise InputError(
-                f"only {len(part.keys)} labelled images to {name} with; wanted at least "
-                f"{LEAST_IMAGES}. Extract more, or change --fit-share."
-            )
-    proposed = _propose(options, parts["fit"])
-    point = _choose(options, proposed, parts["choose"])
+    """Read, fit heads, split, fit policies, choose, certify, write policy and report."""
+    table, heads = _table(options)
+    whole = table.problem(options.metric, options.objective, options.seed)
+    parts = whole.split(options.shares(heads=bool(heads)))
+    methods: tuple[Name, ...] = tuple(METHODS) if options.method == "best" else (options.method,)
+    fitted = fit(parts, methods, options.goal)
+    measured_on = "test" if len(parts["test"]) else "choose"
+    measured = evaluate(fitted.policy, parts[measured_on])
     receipt = FitReceipt(
-        options.policy,
-        len(proposed),
-        len(parts["fit"].keys),
-        table.rejected,
-        options.promise,
-        evaluate(point.policy, parts["choose"]),
+        policy=options.policy,
+        method=fitted.method,
+        proposed=sum(len(points) for points in fitted.proposed.values()),
+        parts={name: len(part) for name, part in parts.items()},
+        rejected=table.rejected,
+        promise=options.promise,
+        certificate=fitted.certificate,
+        measured_on=measured_on,
+        measured=measured,
     )
-    write_bundle(options.policy, _bundle(options, table, parts, point, receipt.chosen))
+    bundle = _bundle(options, table, heads, fitted, receipt)
+    write_report(options.policy, bundle, fitted, parts)
+    write_bundle(options.policy, bundle)
     return receipt
 
 
-def _propose(options: FitOptions, part: Table) -> list[Policy]:
-    """The distinct policies that the method proposes, in its order.
-
-    None is dropped for doing worse on the part it was fitted on: safer ones, which look wasteful
-    there, are what keeps a strict promise on other images.
-    """
-    policies = METHODS[options.method](
-        part.outputs, part.labels, part.graph, options.metric, options.objective
-    )
-    return list(dict.fromkeys(policies))
-
-
-def _choose(options: FitOptions, policies: Sequence[Policy], part: Table) -> Point:
-    """The policy that keeps the promise on the other part; every single network may be chosen."""
-    singles = [always(part.graph, answer) for answer in part.graph.answers]
-    points = measure(
-        [*policies, *singles], part.outputs, part.labels, options.metric, options.objective
-    )
-    if options.budget is not None:
-        return within_budget(points, options.budget)
-    return within_loss(points, options.max_loss or 0.0)
+def _table(options: FitOptions) -> tuple[Table, dict[str, Head]]:
+    """The table at the asked costs, with the answers of exits whose heads are fitted first."""
+    table = read_table(options.table, RECORDED)
+    costs = None if options.costs is None else read_costs(options.costs)
+    has_features = any(network.features for network in table.networks.values())
+    if options.no_exits or not has_features:
+        return (table if costs is None else table.at_costs(costs)), {}
+    rows = split(table.keys, options.shares(heads=True), options.seed)["heads"]
+    _LOG.info("fitting the exits' heads on %d images", len(rows))
+    heads = fit_exits(options.table, table, rows, options.seed)
+    return with_exits(options.table, table, heads, RECORDED, costs), heads
 
 
 def _bundle(
-    options: FitOptions, table: Table, parts: dict[str, Table], point: Point, chosen: Evaluation
+    options: FitOptions,
+    table: Table,
+    heads: Mapping[str, Head],
+    fitted: Fit,
+    receipt: FitReceipt,
 ) -> Bundle:
-    used = set(point.policy.reachable(point.policy.start))
+    used = answers_used(fitted.policy)
+    measured = receipt.measured
     evidence = Evidence(
-        method=options.method,
+        method=fitted.method,
         metric=options.metric,
         objective=options.objective,
         promise=options.promise,
+        certificate=fitted.certificate,
         data_digest=table.digest,
         seed=options.seed,
-        fitted=len(parts["fit"].keys),
-        chosen=len(parts["choose"].keys),
-        full=table.graph.full,
-        exits={answer: use.exits for answer, use in chosen.usage.items()},
-        cost=point.cost,
-        full_cost=table.graph.cost((table.graph.full,)),
-        regret=point.regret,
-        versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn")},
+        parts=receipt.parts,
+        measured_on=receipt.measured_on,
+        full=measured.full,
+        exits={answer: use.exits for answer, use in measured.usage.items() if use.exits},
+        cost=measured.cost,
+        full_cost=measured.full_cost,
+        regret=_regret(measured, options),
+        versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn", "scipy")},
     )
     return Bundle(
-        policy=point.policy,
+        policy=fitted.policy,
         class_names=table.class_names,
         fingerprints={
             name: network.fingerprint
@@ -175,4 +209,11 @@ def _bundle(
             if used & set(network.answers)
         },
         evidence=evidence,
+        heads={name: head for name, head in heads.items() if name in used},
     )
+
+
+def _regret(measured: Evaluation, options: FitOptions) -> float:
+    """By the metric and objective asked for."""
+    found: float = getattr(measured, f"{options.metric}_{options.objective}")
+    return found

@@ -36,7 +36,7 @@ def test_the_readmes_commands_run_in_their_order(
     rng = np.random.default_rng(0)
     tiny.write_networks(tmp_path)
     for name, first in (("labelled", 0), ("test", 500), ("corpus", 1000)):
-        members = tiny.image_members(rng, 120, first)
+        members = tiny.image_members(rng, 400, first)
         tiny.write_tar(tmp_path / name / "00000.tar", members)
     monkeypatch.chdir(tmp_path)
     wanted = [words for words in commands_of(README) if words[0] == "adalabel"]
@@ -54,13 +54,20 @@ def test_the_readmes_commands_run_in_their_order(
         assert main(words[1:]) == 0
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_python_of_the_docs_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), {})  # noqa: S102 - our own docs
+        assert capsys.readouterr().out.strip()
+
+
 def write_predictions(folder: Path) -> None:
     """Recorded predictions with the names and costs that the README uses."""
-    outputs = tiny.outputs(np.random.default_rng(1), 200)
+    outputs = tiny.outputs(np.random.default_rng(1), 400)
     for name, answer in (("resnet18", "small"), ("resnet152", "big")):
         columns = {
-            "key": [f"val-{number}" for number in range(200)],
-            "label": tiny.labels(200).tolist(),
+            "key": [f"val-{number}" for number in range(400)],
+            "label": tiny.labels(400).tolist(),
             "classes": outputs[answer].classes.tolist(),
             "probabilities": outputs[answer].probabilities.tolist(),
         }
@@ -89,5 +96,5 @@ def test_the_readme_says_why_each_dependency_is_there() -> None:
         if "extra ==" not in text
     }
     table = README.partition("## Dependencies")[2]
-    explained = set(re.findall(r"^\| ([a-z-]+) \| \w", table, flags=re.MULTILINE)) - {"package"}
+    explained = set(re.findall(r"^\| ([a-z0-9-]+) \| \w", table, flags=re.MULTILINE)) - {"package"}
     assert explained == needed

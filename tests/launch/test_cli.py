@@ -18,11 +18,14 @@ import tiny
 
 from launch import cli
 from launch.cli import COMMANDS, main
-from policy import fit_dag
 
 ROOT = tiny.FOLDER.parent
 PIPELINES = ("extract", "classify")
 NUMBERS = [f"{number:03d}" for number in range(100)]
+
+
+HALVES = ["--choose-share", "0.5", "--test-share", "0"]
+"""Of a hundred images: half to fit on, half to choose on."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory settings that `main` makes for child processes end with the test."""
     for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"):
         monkeypatch.setenv(variable, "1000000")
-    monkeypatch.setattr(fit_dag, "LAMBDAS_PER_DECADE", 4)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -233,7 +235,7 @@ def test_files_that_are_not_there_are_refused_in_one_line(
     ("arguments", "message"),
     [
         (["fit", "--table", "t", "--policy", "p"], "give one of --max-loss and --budget"),
-        (["fit", *ENOUGH["fit"], "--fit-share", "2"], "--fit-share 2.0: wanted a fraction"),
+        (["fit", *ENOUGH["fit"], "--test-share", "2"], "(0.2, 0.2, 2.0); wanted fractions"),
         (["classify", *ENOUGH["classify"], "--workers", "0"], "--workers 0: wanted at least 1"),
     ],
 )
@@ -252,6 +254,7 @@ def test_json_is_one_object_and_nothing_else(
 ) -> None:
     table, policy = (f"{tmp_path}/{name}" for name in ("table", "policy"))
     fitted = ["fit", "--json", "--table", table, "--policy", policy, "--max-loss", "0.2"]
+    fitted += HALVES
     found = []
     for arguments in (
         ["import", *imported, "--json"],
@@ -261,7 +264,7 @@ def test_json_is_one_object_and_nothing_else(
         assert main(arguments) == 0
         found.append(one_json(capsys.readouterr().out))
     assert found[0]["records"] == found[2]["n"] == 100
-    assert found[1]["chosen"]["unit"] == "ms"
+    assert found[1]["measured"]["unit"] == "ms"
     assert {"n", "cost", "speedup", "top1", "top5", "top1_loss", "top5_loss", "usage"} < set(
         found[2]
     )
@@ -273,7 +276,21 @@ def test_an_answer_that_costs_nothing_is_still_json(
     (tmp_path / "costs.json").write_text('{"unit": "ms", "costs": {"cheap": 0, "dear": 9}}')
     table, policy = (f"{tmp_path}/{name}" for name in ("table", "policy"))
     main(["import", *imported])
-    main(["fit", "--table", table, "--policy", policy, "--max-loss", "1"])
+    main(
+        [
+            "fit",
+            "--table",
+            table,
+            "--policy",
+            policy,
+            "--max-loss",
+            "1",
+            "--choose-share",
+            "0.5",
+            "--test-share",
+            "0",
+        ]
+    )
     capsys.readouterr()
     assert main(["evaluate", "--table", table, "--policy", policy, "--json"]) == 0
     assert one_json(capsys.readouterr().out)["cost"] == 0

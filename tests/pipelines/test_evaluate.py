@@ -174,7 +174,7 @@ def test_a_fitted_policy_can_be_evaluated_on_images_it_never_saw(
     found = world.evaluate(table=str(tmp_path / "table"))
     assert found.n == 4
     assert sum(use.exits for use in found.usage.values()) == pytest.approx(1)
-    assert read_bundle(world.policy).evidence.chosen != 4
+    assert read_bundle(world.policy).evidence.parts["choose"] != 4
 
 
 def test_a_policy_judged_on_what_it_was_fitted_on_is_told_so(world: Any) -> None:

@@ -104,9 +104,13 @@ def test_classes_in_any_order_are_sorted_by_probability(tmp_path: Path) -> None:
 def test_a_policy_can_be_fitted_on_the_k_best_classes(tmp_path: Path, k: int) -> None:
     table = run(options(tmp_path, two(k))).table
     assert read_manifest(table).topk == k
-    receipt = fit(FitOptions(table=table, policy=str(tmp_path / "p"), max_loss=0.1))
-    assert receipt.chosen.top1_excess <= 0.1
-    assert receipt.fitted + receipt.chosen.n == 100
+    receipt = fit(
+        FitOptions(
+            table=table, policy=str(tmp_path / "p"), max_loss=0.1, choose_share=0.5, test_share=0
+        )
+    )
+    assert receipt.measured.top1_excess <= 0.1
+    assert sum(receipt.parts.values()) == 100
 
 
 def test_files_with_different_numbers_of_classes_fit_together(tmp_path: Path) -> None:
@@ -119,7 +123,11 @@ def test_files_with_different_numbers_of_classes_fit_together(tmp_path: Path) ->
 
 def test_a_policy_can_be_evaluated_on_other_imported_images(tmp_path: Path) -> None:
     learn = run(options(tmp_path / "learn", two())).table
-    fit(FitOptions(table=learn, policy=str(tmp_path / "p"), max_loss=0.1))
+    fit(
+        FitOptions(
+            table=learn, policy=str(tmp_path / "p"), max_loss=0.1, choose_share=0.5, test_share=0
+        )
+    )
     new = [f"new{number:02d}" for number in range(50)]
     fresh = {
         name: columns(predictions(seed, strength, 5, new), new)
