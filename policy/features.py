@@ -1,5 +1,6 @@
 """Features a rule may look at: numbers read from the answers already on the trail."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Literal
@@ -123,7 +124,7 @@ class Seen:
 def feature_values(features: Sequence[Feature], seen: Seen) -> NDArray[np.float64]:
     """[n, features], from the answers got so far."""
     rows = len(next(iter(seen.trail.values())))
-    values = np.empty((rows, len(features)), dtype=np.float64)
+    values = np.empty((rows, len(features)), dtype=np.float64, order="F")
     means: dict[str, Answers] = {}
     for column, feature in enumerate(features):
         absent = [answer for answer in feature.looks_at if answer not in seen.trail]
@@ -169,9 +170,11 @@ def _value(feature: Feature, answers: Answers, seen: Seen) -> NDArray[np.floatin
 
 
 def _tail(feature: Feature, answers: Answers) -> NDArray[np.floating]:
-    best = answers.probabilities[:, : feature.index].sum(axis=1, dtype=np.float64)
-    rest: NDArray[np.float64] = np.maximum(1 - best, 0)
-    return rest
+    rest = np.ones(len(answers))
+    for rank in range(min(feature.index, answers.probabilities.shape[1])):
+        rest -= answers.probabilities[:, rank]  # by columns: sums along short rows are slow
+    left: NDArray[np.float64] = np.maximum(rest, 0)
+    return left
 
 
 def _of_class(feature: Feature, answers: Answers) -> NDArray[np.floating]:
@@ -227,10 +230,13 @@ def _compared(feature: Feature, answers: Answers, other: Answers) -> NDArray[np.
             same: NDArray[np.bool_] = answers.classes[:, 0] == other.classes[:, 0]
             return same.astype(np.float64)
         case "overlap":
-            pairs = answers.classes[:, :k, None] == other.classes[:, None, :k]
-            common: NDArray[np.float64] = pairs.any(axis=2).mean(axis=1)
-            return common
+            common = np.zeros(len(answers))
+            for one, another in itertools.product(range(k), repeat=2):
+                common += answers.classes[:, one] == other.classes[:, another]
+            return common / k
         case _:
-            hit = other.classes[:, :k] == answers.classes[:, :1]
-            given: NDArray[np.float64] = np.where(hit, other.probabilities[:, :k], 0.0).sum(axis=1)
+            given = np.zeros(len(answers))
+            for rank in range(k):
+                hit = other.classes[:, rank] == answers.classes[:, 0]
+                given += np.where(hit, other.probabilities[:, rank], 0)
             return given

@@ -11,6 +11,8 @@ from policy.errors import InputError
 from policy.mixture import Routing
 from policy.rules import STOP, Policy
 
+_BLOCK = 16384  # rows
+
 
 @dataclass(frozen=True)
 class Routes:
@@ -47,36 +49,38 @@ def simulate(
     [n] decide between the arms of a mixture; a single policy needs none.
     """
     n = len(next(iter(outputs.values())))
-    trails: list[tuple[str, ...]] = []
-    arms: list[Policy] = []
+    found: dict[tuple[int, tuple[str, ...]], int] = {}
     trail_of, cost = np.zeros(n, dtype=np.intp), np.zeros(n)
     waiting = _starts(policy, n, keys)
     while waiting:
-        arm, trail, rows = waiting.pop()
+        number, trail, rows = waiting.pop()
+        arm = policy.arms[number]
         got = {answer: outputs[answer].take(rows) for answer in trail}
         for action, chosen in arm.split(got):
             if action == STOP:
-                trail_of[rows[chosen]], cost[rows[chosen]] = len(trails), arm.graph.cost(trail)
-                trails.append(trail)
-                arms.append(arm)
+                trail_of[rows[chosen]] = found.setdefault((number, trail), len(found))
+                cost[rows[chosen]] = arm.graph.cost(trail)
             else:
-                waiting.append((arm, (*trail, action), rows[chosen]))
-    return Routes(tuple(trails), tuple(arms), trail_of, cost)
+                waiting.append((number, (*trail, action), rows[chosen]))
+    arms = tuple(policy.arms[number] for number, _ in found)
+    return Routes(tuple(trail for _, trail in found), arms, trail_of, cost)
 
 
 def _starts(
     policy: Routing, n: int, keys: Sequence[str] | None
-) -> list[tuple[Policy, tuple[str, ...], NDArray[np.intp]]]:
-    if len(policy.arms) == 1:
-        (only,) = policy.arms
-        return [(only, (only.start,), np.arange(n))]
-    if keys is None or len(keys) != n:
-        raise InputError(
-            f"a mixture of policies needs the key of each of {n} images; "
-            f"found {'none' if keys is None else len(keys)}"
-        )
-    arm_of = policy.arm_of(keys)
-    followed = np.unique(arm_of)
+) -> list[tuple[int, tuple[str, ...], NDArray[np.intp]]]:
+    """The number of an arm, its first answer, and rows in blocks that fit a processor's cache."""
+    arm_of = np.zeros(n, dtype=np.intp)
+    if len(policy.arms) > 1:
+        if keys is None or len(keys) != n:
+            raise InputError(
+                f"a mixture of policies needs the key of each of {n} images; "
+                f"found {'none' if keys is None else len(keys)}"
+            )
+        arm_of = policy.arm_of(keys)
     return [
-        (policy.arms[a], (policy.arms[a].start,), np.flatnonzero(arm_of == a)) for a in followed
+        (number, (arm.start,), rows[first : first + _BLOCK])
+        for number, arm in enumerate(policy.arms)
+        for rows in [np.flatnonzero(arm_of == number)]
+        for first in range(0, len(rows), _BLOCK)
     ]
