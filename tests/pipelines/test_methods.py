@@ -8,8 +8,11 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny
 
+from pipelines import import_predictions
 from policy.bundle import Bundle, read_bundle, write_bundle
+from policy.errors import InputError
 from policy.exits import with_exits
 from policy.heads import Head
 from policy.methods import METHODS, Name
@@ -78,25 +81,45 @@ def test_a_saved_policy_is_routed_as_it_is_simulated(
         )
 
 
-def test_the_fit_command_uses_exits_certifies_and_reports(
-    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("policy.fit.LEAST_IMAGES", 20)  # 125 images in all
+def test_the_fit_command_uses_exits_and_reports(world: Any, tmp_path: Path) -> None:
     policy = str(tmp_path / "p")
-    shares = {"choose_share": 0.2, "certify_share": 0.25, "test_share": 0.0}
-    receipt = world.fit(
-        policy=policy, method="search", no_exits=False, max_loss=0.5, confidence=0.9, **shares
-    )
-    assert receipt.certificate.n == receipt.parts["certify"]
-    assert receipt.certificate.passed
-    assert receipt.parts.keys() == {"heads", "fit", "choose", "test", "certify"}
-    assert "certified at 90% confidence" in receipt.text()
+    receipt = world.fit(policy=policy, method="search", no_exits=False, choose_share=0.35)
+    assert receipt.parts.keys() == {"heads", "fit", "choose", "test"}
     bundle = read_bundle(policy)
-    assert bundle.evidence.certificate == receipt.certificate
+    assert "small.block1.exit" in bundle.policy.graph.answers
     assert bundle.heads.keys() == {a for a in answers_used(bundle.policy) if a.endswith(".exit")}
     page = (tmp_path / "p" / "report.html").read_text()
     assert "msdnet" in page
     assert not re.search(r'(src|href)="http', page)
+
+
+def test_the_fit_command_certifies_on_a_part_of_its_own(world: Any, tmp_path: Path) -> None:
+    outputs = tiny.outputs(np.random.default_rng(0), 2000)
+    for name in ("small", "big"):
+        columns = {
+            "key": [f"{number:04d}" for number in range(2000)],
+            "label": tiny.labels(2000),
+            "classes": outputs[name].classes.tolist(),
+            "probabilities": outputs[name].probabilities.tolist(),
+        }
+        tiny.write_parquet(tmp_path / f"{name}.parquet", columns)
+    (tmp_path / "costs.json").write_text('{"unit": "ms", "costs": {"small": 1, "big": 8}}')
+    import_predictions.run(
+        import_predictions.ImportOptions(
+            table=str(tmp_path / "table"),
+            answer=tuple(f"{name}={tmp_path / name}.parquet" for name in ("small", "big")),
+            costs=str(tmp_path / "costs.json"),
+        )
+    )
+    given = {"table": str(tmp_path / "table"), "policy": str(tmp_path / "p"), "method": "msdnet"}
+    shares = {"choose_share": 0.3, "certify_share": 0.3, "test_share": 0.1}
+    receipt = world.fit(**given, **shares, max_loss=0.1, confidence=0.9)
+    assert receipt.certificate.passed
+    assert receipt.certificate.n == receipt.parts["certify"] > 500
+    assert "certified at 90% confidence" in receipt.text()
+    assert read_bundle(str(tmp_path / "p")).evidence.certificate == receipt.certificate
+    with pytest.raises(InputError, match="images"):
+        world.fit(**given, **shares, max_loss=0.001, confidence=0.9)
 
 
 def test_best_names_the_method_that_won(world: Any, tmp_path: Path) -> None:
