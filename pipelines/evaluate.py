@@ -65,6 +65,7 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
                 f"the policy was fitted for network {name!r} with fingerprint {fingerprint}; the "
                 f"table has {found}. Evaluate on a table extracted with the same networks file."
             )
+    seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
     if bundle.heads:
         table = with_exits(options.table, table, bundle.heads, RECORDED)
     policy = bundle.policy
@@ -80,5 +81,4 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
     known = [answer for answer in policy.graph.answers if answer in table.outputs]
     single = {a: evaluate(always(policy.graph, a), problem) for a in known}
     own = {field.name: getattr(replayed, field.name) for field in fields(replayed)}
-    seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
     return EvaluateReceipt(**own, single=single, seen_in_fitting=seen)

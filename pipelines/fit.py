@@ -68,12 +68,14 @@ class FitOptions(CommandOptions):
     def __post_init__(self) -> None:
         """Refuse what cannot be promised."""
         self.goal  # noqa: B018 - refuses what cannot be asked for
-        shares = (self.choose_share, self.certify_share, self.test_share)
-        if min(shares) < 0 or self.choose_share == 0 or sum(shares) >= 1:
+        shares = {name: s for name, s in self.shares(heads=False).items() if name != "fit"}
+        if min(shares.values()) < 0 or self.choose_share == 0 or sum(shares.values()) >= 1:
             raise InputError(
-                f"--choose-share, --certify-share and --test-share are {shares}; wanted fractions "
-                "whose sum is below 1, the first above 0: the rest fits"
+                f"the shares are {shares}; wanted fractions whose sum is below 1, that to choose "
+                "with above 0: the rest fits"
             )
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: wanted at least 0")
 
     @property
     def goal(self) -> Goal:
@@ -101,6 +103,7 @@ class FitReceipt:
     """The policy, how many were to choose from, and what it did on images it was not fitted on.
 
     `parts` counts the images of each part; `measured` was seen on the part `measured_on`.
+    `data_digest` is that of the table as it was read.
     """
 
     policy: str
@@ -108,6 +111,7 @@ class FitReceipt:
     proposed: int
     parts: dict[str, int]
     rejected: dict[str, int]
+    data_digest: str
     promise: str
     certificate: Certificate | None
     measured_on: str
@@ -137,7 +141,8 @@ class FitReceipt:
 
 def run(options: FitOptions) -> FitReceipt:
     """Read, fit heads, split, fit policies, choose, certify, write policy and report."""
-    table, heads = _table(options)
+    read = read_table(options.table, RECORDED)
+    table, heads = _with_exits(options, read)
     whole = table.problem(options.metric, options.objective, options.seed)
     parts = whole.split(options.shares(heads=bool(heads)))
     methods: tuple[Name, ...] = tuple(METHODS) if options.method == "best" else (options.method,)
@@ -150,6 +155,7 @@ def run(options: FitOptions) -> FitReceipt:
         proposed=sum(len(points) for points in fitted.proposed.values()),
         parts={name: len(part) for name, part in parts.items()},
         rejected=table.rejected,
+        data_digest=read.digest,
         promise=options.promise,
         certificate=fitted.certificate,
         measured_on=measured_on,
@@ -161,9 +167,8 @@ def run(options: FitOptions) -> FitReceipt:
     return receipt
 
 
-def _table(options: FitOptions) -> tuple[Table, dict[str, Head]]:
+def _with_exits(options: FitOptions, table: Table) -> tuple[Table, dict[str, Head]]:
     """The table at the asked costs, with the answers of exits whose heads are fitted first."""
-    table = read_table(options.table, RECORDED)
     costs = None if options.costs is None else read_costs(options.costs)
     has_features = any(network.features for network in table.networks.values())
     if options.no_exits or not has_features:
@@ -189,7 +194,7 @@ def _bundle(
         objective=options.objective,
         promise=options.promise,
         certificate=fitted.certificate,
-        data_digest=table.digest,
+        data_digest=receipt.data_digest,
         seed=options.seed,
         parts=receipt.parts,
         measured_on=receipt.measured_on,

@@ -20,7 +20,7 @@ from policy.report_measure import Subject, content
 BUDGETS = (0.25, 0.5, 0.75)
 """Where the budget table looks: how far from the cheapest answer's cost to the full network's."""
 
-_QUICK = tuple(name for name in BASELINES if name != "search")  # searching shares takes a minute
+_QUICK = tuple(name for name in BASELINES if name != "search")  # which is a method to use, too
 
 
 def write_report(folder: str, bundle: Bundle, fitted: Fit, parts: Mapping[str, Problem]) -> None:
@@ -54,6 +54,7 @@ def report_of(bundle: Bundle, fitted: Fit, parts: Mapping[str, Problem]) -> Cont
         seed=evidence.seed,
         parts=evidence.parts,
         versions=evidence.versions,
+        untouched=evidence.measured_on == "test",
     )
     return content(subject, test, bundle.class_names, provenance)
 

@@ -92,7 +92,7 @@ def certify(
     saving on recorded ImageNet predictions. Raises InputError on a `max_loss` outside [0, 1] or a
     confidence outside [0.5, 0.999].
     """
-    _check_asked(max_loss, confidence)
+    check_asked(max_loss, confidence)
     graph, objective = problem.graph, problem.objective
     full = always(graph, graph.full)
     kept = Point(full, graph.cost((graph.full,)), 0.0)
@@ -123,7 +123,8 @@ def certify(
     )
 
 
-def _check_asked(max_loss: float, confidence: float) -> None:
+def check_asked(max_loss: float, confidence: float) -> None:
+    """Raise InputError on a loss or a confidence that nothing can be certified for."""
     if not 0 <= max_loss <= 1:
         raise InputError(f"a loss of at most {max_loss} was asked for; wanted a fraction, 0 to 1")
     if not _SMALLEST_CONFIDENCE <= confidence <= LARGEST_CONFIDENCE:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
-from policy.certify import Certificate, certify, safe_to_bold
+from policy.certify import Certificate, certify, check_asked, safe_to_bold
 from policy.choose import within_budget, within_loss
 from policy.errors import InputError
 from policy.evaluate import Point, measure
@@ -51,6 +51,8 @@ class Goal:
             raise InputError(
                 "--confidence says how sure to be of a --max-loss; found --budget. Leave it out."
             )
+        if self.confidence is not None:
+            check_asked(self.max_loss or 0.0, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _check(parts: Mapping[str, Problem], goal: Goal) -> None:
     if goal.confidence is None:
         check_keys(parts)
         return
-    check_sound(parts)
+    check_keys(parts)
+    check_sound({name: parts[name] for name in wanted})
     certify_on = parts["certify"]
     check_size(len(certify_on), certify_on.objective, goal.max_loss or 0.0, goal.confidence)

@@ -29,7 +29,7 @@ LONGEST = 3
 _PASSES = 2  # over a chain: the second on the images that the first sends to each answer
 
 _SCORE: Mapping[Metric, Score] = {
-    # each ranks better what is right by its metric, on ImageNet (shared/PAPERS.md, section 4)
+    # each ranks best what is right by its metric, on recorded ImageNet predictions
     "top1": "max_probability",
     "top5": "entropy",
 }

@@ -60,7 +60,7 @@ BASELINES: tuple[Name, ...] = (
     "pabee",
     "search",
 )
-"""What the papers compare with; cheap to fit, so reports always show them."""
+"""What the papers compare with."""
 
 MOST_FITTED = 25_000
 """Images that a method is fitted on at most: more change rules of a few dozen weights little."""

@@ -174,13 +174,17 @@ class Mistakes:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the policy comes from; `parts` counts the images of each part of the table."""
+    """Where the policy comes from; `parts` counts the images of each part of the table.
+
+    `untouched` says whether the images measured on helped neither to fit nor to choose.
+    """
 
     digest: str
     method: str
     seed: int
     parts: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    untouched: bool = True
 
 
 @dataclass(frozen=True)

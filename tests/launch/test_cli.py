@@ -28,6 +28,10 @@ HALVES = ["--choose-share", "0.5", "--test-share", "0"]
 """Of a hundred images: half to fit on, half to choose on."""
 
 
+MOST = ["--choose-share", "0.4", "--test-share", "0"]
+"""Of a hundred images: the most to fit on, exits' heads too, that leaves enough to choose on."""
+
+
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory settings that `main` makes for child processes end with the test."""
@@ -235,7 +239,7 @@ def test_files_that_are_not_there_are_refused_in_one_line(
     ("arguments", "message"),
     [
         (["fit", "--table", "t", "--policy", "p"], "give one of --max-loss and --budget"),
-        (["fit", *ENOUGH["fit"], "--test-share", "2"], "(0.2, 0.2, 2.0); wanted fractions"),
+        (["fit", *ENOUGH["fit"], "--test-share", "2"], "'test': 2.0}; wanted fractions"),
         (["classify", *ENOUGH["classify"], "--workers", "0"], "--workers 0: wanted at least 1"),
     ],
 )
@@ -331,7 +335,7 @@ def test_the_whole_spine_runs_from_the_command_line(corpus: list[str], tmp_path:
     table, policy = tmp_path / "table", tmp_path / "policy"
     extracted = one_json(adalabel("extract", *corpus, "--output", table, "--json"))
     assert (extracted["records"], extracted["rejected"]) == (121, {"decode": 1})
-    adalabel("fit", "--table", table, "--policy", policy, "--max-loss", 1)
+    adalabel("fit", "--table", table, "--policy", policy, "--max-loss", 1, *MOST)
     evaluated = one_json(adalabel("evaluate", "--table", table, "--policy", policy, "--json"))
     flags = ["--policy", policy, "--output", tmp_path / "labels", "--json"]
     labelled = one_json(adalabel("classify", *corpus, *flags, "--", "--job_name=labels"))
@@ -343,7 +347,22 @@ def test_the_whole_spine_runs_from_the_command_line(corpus: list[str], tmp_path:
 def test_two_workers_give_the_labels_of_one(corpus: list[str], tmp_path: Path) -> None:
     table, policy = f"{tmp_path}/table", f"{tmp_path}/policy"
     assert main(["extract", *corpus, "--output", table]) == 0
-    assert main(["fit", "--table", table, "--policy", policy, "--max-loss", "0.05"]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                "--table",
+                table,
+                "--policy",
+                policy,
+                "--max-loss",
+                "0.05",
+                "--no-exits",
+                *HALVES,
+            ]
+        )
+        == 0
+    )
     classify = ["classify", *corpus, "--policy", policy, "--output"]
     assert main([*classify, f"{tmp_path}/1"]) == 0
     adalabel(*classify, tmp_path / "2", "--workers", 2)

@@ -118,10 +118,17 @@ def test_the_receipt_reads_well(world: Any, tmp_path: Path) -> None:
         ({"budget": 1.0, "confidence": 0.9}, "--confidence says how sure to be of a --max-loss"),
         (
             {"budget": 1.0, "choose_share": 0.0},
-            r"are \(0.0, 0.2, 0.2\); wanted fractions whose sum",
+            "'choose': 0.0, 'test': 0.2}; wanted fractions whose",
         ),
-        ({"budget": 1.0, "test_share": -0.1}, r"are \(0.2, 0.2, -0.1\); wanted fractions"),
-        ({"budget": 1.0, "choose_share": 0.6}, r"are \(0.6, 0.2, 0.2\); wanted fractions"),
+        ({"budget": 1.0, "test_share": -0.1}, "'test': -0.1}; wanted fractions"),
+        ({"budget": 1.0, "choose_share": 0.8}, "'choose': 0.8, 'test': 0.2}; wanted fractions"),
+        (
+            {"max_loss": 0.1, "confidence": 0.9, "choose_share": 0.6},
+            "'certify': 0.2}; wanted fractions",
+        ),
+        ({"max_loss": 0.1, "confidence": 95}, "a confidence of 95 was asked for; wanted one from"),
+        ({"max_loss": 0.1, "confidence": 0.9999}, "a confidence of 0.9999 was asked for"),
+        ({"budget": 1.0, "seed": -1}, "--seed -1: wanted at least 0"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(given: dict[str, float], message: str) -> None:

@@ -88,8 +88,12 @@ def test_the_fit_command_uses_exits_and_reports(world: Any, tmp_path: Path) -> N
     bundle = read_bundle(policy)
     assert "small.block1.exit" in bundle.policy.graph.answers
     assert bundle.heads.keys() == {a for a in answers_used(bundle.policy) if a.endswith(".exit")}
+    found = world.evaluate(policy=policy)
+    assert found.seen_in_fitting  # whichever exits the policy uses
+    assert "small.block1.exit" in found.usage
     page = (tmp_path / "p" / "report.html").read_text()
     assert "msdnet" in page
+    assert "no part was kept for a test" in page
     assert not re.search(r'(src|href)="http', page)
 
 
