@@ -235,7 +235,7 @@ def _cifar(folder: str, seed: int, method: Name) -> list[tuple[float, float]]:
     table = read_table(folder)
     rows = split(table.keys, CIFAR_SHARES, seed)["heads"]
     heads = fit_exits(folder, table, rows, seed)
-    whole = with_exits(folder, table, heads, 5).problem("top1", "loss", seed)
+    whole = with_exits(folder, table, heads, table.k).problem("top1", "loss", seed)
     parts = whole.split(CIFAR_SHARES)
     full = whole.graph.cost((whole.graph.full,))
     proposed = dict.fromkeys([*METHODS["single"](parts["fit"]), *METHODS[method](parts["fit"])])

@@ -42,7 +42,8 @@ class ClassifyOptions(RunOptions):
     output: str
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
-    """Classes and probabilities written for every image."""
+    """Classes and probabilities written for every image; for one labelled by an average, at most as
+    many as the policy averages (five, where there are more than a hundred classes)."""
 
     def __post_init__(self) -> None:
         """Refuse rows without a class."""

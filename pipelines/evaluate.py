@@ -10,7 +10,7 @@ from policy.evaluate import Evaluation, evaluate
 from policy.exits import with_exits
 from policy.mixture import answers_used, with_graph
 from policy.rules import always
-from policy.table import RECORDED, read_table
+from policy.table import read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class EvaluateReceipt(Evaluation):
 def run(options: EvaluateOptions) -> EvaluateReceipt:
     """Check that policy and table speak of the same networks, then replay."""
     bundle = read_bundle(options.policy)
-    table = read_table(options.table, RECORDED)
+    table = read_table(options.table)
     for name, fingerprint in bundle.fingerprints.items():
         network = table.networks.get(name)
         if network is None or network.fingerprint != fingerprint:
@@ -67,7 +67,7 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
             )
     seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
     if bundle.heads:
-        table = with_exits(options.table, table, bundle.heads, RECORDED)
+        table = with_exits(options.table, table, bundle.heads, table.k)
     policy = bundle.policy
     if options.costs is not None:
         costs = read_costs(options.costs)

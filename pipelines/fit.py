@@ -20,7 +20,7 @@ from policy.losses import Metric, Objective
 from policy.methods import METHODS, Name
 from policy.mixture import answers_used
 from policy.split import split
-from policy.table import RECORDED, Table, read_table
+from policy.table import Table, read_table
 from transforms.fit_heads import fit_exits
 
 _LOG = logging.getLogger("adalabel")
@@ -141,7 +141,7 @@ class FitReceipt:
 
 def run(options: FitOptions) -> FitReceipt:
     """Read, fit heads, split, fit policies, choose, certify, write policy and report."""
-    read = read_table(options.table, RECORDED)
+    read = read_table(options.table)
     table, heads = _with_exits(options, read)
     whole = table.problem(options.metric, options.objective, options.seed)
     parts = whole.split(options.shares(heads=bool(heads)))
@@ -176,7 +176,7 @@ def _with_exits(options: FitOptions, table: Table) -> tuple[Table, dict[str, Hea
     rows = split(table.keys, options.shares(heads=True), options.seed)["heads"]
     _LOG.info("fitting the exits' heads on %d images", len(rows))
     heads = fit_exits(options.table, table, rows, options.seed)
-    return with_exits(options.table, table, heads, RECORDED, costs), heads
+    return with_exits(options.table, table, heads, table.k, costs), heads
 
 
 def _bundle(

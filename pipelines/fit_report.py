@@ -20,6 +20,8 @@ from policy.report_measure import Subject, content
 BUDGETS = (0.25, 0.5, 0.75)
 """Where the budget table looks: how far from the cheapest answer's cost to the full network's."""
 
+_MOST_MEASURED = 100_000  # images: every policy of every method is replayed on them
+
 _QUICK = tuple(name for name in BASELINES if name != "search")  # which is a method to use, too
 
 
@@ -33,7 +35,7 @@ def report_of(bundle: Bundle, fitted: Fit, parts: Mapping[str, Problem]) -> Cont
     evidence = bundle.evidence
     if evidence is None:
         raise InputError("the policy has no evidence, so there is nothing to report; fit it again")
-    test = parts[evidence.measured_on]
+    test = parts[evidence.measured_on].at_most(_MOST_MEASURED)
     points = _with_baselines(fitted, parts)
     subject = Subject(
         chosen=fitted.policy,

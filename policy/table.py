@@ -24,8 +24,11 @@ from policy.rows import ANSWERS_SCHEMA, OK
 from policy.schema import STRICT, from_json
 
 MANIFEST = "manifest.json"
-RECORDED = 5
-"""Classes of every answer that are read from a table: what top-5 and the features need."""
+_BEST = 5
+"""Classes of every answer that are read from a table of many: what top-5 needs."""
+
+_FEW = 100
+"""Up to so many classes, all are read where all are kept: methods may look at each."""
 
 IMPORTED = "imported:"
 """How the fingerprint of answers starts that were imported; the answer's name follows."""
@@ -108,6 +111,12 @@ class Table:
                 )
         return replace(self, graph=self.graph.with_costs(costs.costs, costs.unit))
 
+    @property
+    def k(self) -> int:
+        """How many of the best classes every answer holds at least."""
+        widths = [int(answers.classes.shape[1]) for answers in self.outputs.values()]
+        return min(widths)
+
     def problem(self, metric: Metric, objective: Objective, seed: int = 0) -> Problem:
         """What a fitting method is given."""
         return Problem(self.graph, self.keys, self.labels, self.outputs, metric, objective, seed)
@@ -150,12 +159,16 @@ def read_manifest(table: str) -> TableManifest:
     return from_json(TableManifest, read_bytes(path, "the manifest"), path)
 
 
-def read_table(table: str, k: int = RECORDED) -> Table:
+def read_table(table: str, k: int | None = None) -> Table:
     """Read the k best classes of every answer of a table, leaving rejected rows out.
 
-    Raises InputError where the answers do not hold the same keys in the same order.
+    Without a `k`, all classes of up to a hundred, the five best of more. Raises InputError where
+    the answers do not hold the same keys in the same order.
     """
     manifest = read_manifest(table)
+    if k is None:
+        all_of_few = manifest.topk is None and len(manifest.class_names) <= _FEW
+        k = max(len(manifest.class_names), _BEST) if all_of_few else _BEST
     names = manifest.graph.answers
     columns = {
         name: _read_answer([f"{table}/{answers_path(name, shard)}" for shard in manifest.shards], k)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny
+import tiny_tables
 
 from policy.answers import Answers
 from policy.costs import Costs
@@ -320,3 +321,13 @@ def test_the_digest_changes_with_keys_labels_and_networks(table: Table) -> None:
     ]
     assert len({table.digest, *(one.digest for one in changed)}) == 6
     assert replace(table, rejected={"decode": 3}).digest == table.digest
+
+
+def test_all_classes_are_read_where_they_are_few_and_the_best_where_they_are_many(
+    tmp_path: Path,
+) -> None:
+    for classes, wanted in ((4, 4), (100, 100), (101, 5)):
+        folder = tmp_path / str(classes)
+        tiny_tables.write(folder, classes=classes)
+        assert read_table(str(folder)).k == wanted
+        assert read_table(str(folder), 3).k == 3
