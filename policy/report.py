@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from importlib.resources import files
+from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -30,7 +30,7 @@ def render(content: Content) -> str:
         "count": _count,
         "trail": " → ".join,
     }
-    template = environment.from_string(files("policy").joinpath(TEMPLATE).read_text("utf-8"))
+    template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     page = template.render(
         content=content,
         summary=content.summary,
