@@ -208,7 +208,8 @@ def test_topk_keeps_the_best_classes_of_the_whole_table(world: Any, tmp_path: Pa
     few, all_ = (
         read_table(table).outputs["big"] for table in (str(tmp_path / "table"), world.table)
     )
-    np.testing.assert_array_equal(few.classes, all_.classes)
+    assert (few.classes.shape[1], all_.classes.shape[1]) == (5, 6)
+    np.testing.assert_array_equal(few.classes, all_.classes[:, :5])
     np.testing.assert_allclose(few.entropy, all_.entropy, rtol=1e-4)
 
 
