@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from launch.memory import keep_freed_memory
-from policy.errors import InputError
+from policy.errors import InputError, Stopped, Unavailable, shown
 
 COMMANDS = {
     "demo": ("pipelines.demo", "DemoOptions", "the whole loop on embedded real images"),
@@ -26,15 +26,27 @@ COMMANDS = {
 }
 """Command -> module, options and one line of help; modules are imported when they are needed."""
 
-EXIT_USAGE = 2
+MOST_PROBLEM = 4_000
+"""Characters of a message; those of parts of it, such as a name, are cut much earlier."""
+
+EXIT_USAGE = InputError.exit_code
 EXIT_INTERRUPTED = 130
+
+_GIVEN_WRONG = (
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+    PermissionError,
+)
+"""Of what a file system says, that which running again later will not mend."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0: done. 2: wrong usage, input or file system, with a message that says what to do. 130:
-    interrupted. 1, with a traceback, is a bug in adalabel.
+    0: done. 2 to 6: see `policy.errors`, with a message that says what to do. 130: interrupted. 1,
+    with a traceback, is a bug in adalabel.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -49,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:
         return _run(given[0], given[1:])
-    except InputError as error:
+    except (InputError, Stopped) as error:
         _complain(given[0], str(error))
-        return EXIT_USAGE
+        return error.exit_code
     except OSError as error:
         _complain(given[0], f"{error.filename or 'file system'}: {error.strerror or error}")
-        return EXIT_USAGE
+        return EXIT_USAGE if isinstance(error, _GIVEN_WRONG) else Unavailable.exit_code
     except KeyboardInterrupt:
         _complain(given[0], "interrupted; run the same command again to go on where it stopped")
         return EXIT_INTERRUPTED
@@ -110,7 +122,7 @@ def _overview() -> str:
 
 
 def _complain(command: str, problem: str) -> None:
-    sys.stderr.write(f"adalabel {command}: {problem}\n")
+    sys.stderr.write(f"adalabel {shown(command)}: {shown(problem, MOST_PROBLEM)}\n")
 
 
 def _say(text: str) -> None:
