@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "hypothesis>=6.100",
             "import-linter>=2.1",
             "mypy>=1.13",
             "pytest>=8.3",

@@ -4,29 +4,29 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.accounting import Account, account_for, check_bad_fraction
+from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions
+from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
 from policy.bundle import Bundle, Evidence, read_bundle
 from policy.errors import InputError
+from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
-from policy.schema import parse_json
-from transforms.commit import existing, write_once
-from transforms.files import read_bytes
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
-from transforms.shards import Shard, match_shards
+from transforms.shards import match_shards
 
 _LOG = logging.getLogger("adalabel")
 
 RECEIPT = "_receipt.json"
-RUN = "_run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class ClassifyReceipt:
     shards: int
     records: int
     statuses: dict[str, int]
+    account: Account
     exits: dict[str, int]
     unit: str
     cost: float
@@ -80,7 +81,6 @@ class ClassifyReceipt:
 
     def text(self) -> str:
         """For people."""
-        rejected = listed({status: n for status, n in self.statuses.items() if status != OK})
         this_run = "nothing to do, all was done before"
         if self.newly_labelled:
             this_run = (
@@ -88,10 +88,7 @@ class ClassifyReceipt:
                 f"{self.images_per_second:.1f} images/s while labelling"
             )
         lines = [
-            (
-                f"{self.output}: {self.records} records of {self.shards} shards, "
-                f"{self.statuses.get(OK, 0)} labelled, rejected: {rejected}"
-            ),
+            f"{self.output}: {self.shards} shards, {self.account.text()}",
             f"  exits     {listed(self.exits)}",
             (
                 f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
@@ -112,83 +109,49 @@ class ClassifyReceipt:
 
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
-    """Label what is not labelled yet, then write the receipt."""
+    """Label what is not labelled yet; then write the receipt, and last the manifest."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = match_shards(options.input)
     check_fits(bundle, load_for_policy(networks, bundle, options.worker))
-    records = count_all(shards)
-    fingerprint = f"{bundle.digest}-top{options.topk}"
-    _claim(options.output, fingerprint)
-    done = {s["shard"] for s in _statistics(options.output, shards)}
-    todo = {shard: records[shard.name] for shard in shards if shard.name not in done}
-    if done:
-        _LOG.info("%d shards were done before and are skipped", len(done))
-    start = time.monotonic()
-    if todo:
-        wanted = LabelOptions(options.output, options.topk, fingerprint)
-        label = Label(networks, bundle, wanted, options.worker)
-        run_shards(label, todo, (options.output, ".json"), beam_args)
-    seconds = time.monotonic() - start
-    statistics = _statistics(options.output, shards)
-    _check_complete(statistics, records)
-    receipt = _receipt(options.output, bundle, statistics, done, seconds)
-    if todo or not FileSystems.exists(f"{options.output}/{RECEIPT}"):
-        write_once(options.output, RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
+    made_by = {"policy": bundle.digest, "--topk": str(options.topk)}
+    with opened(options.output, options.mode, LABELS, made_by) as session:
+        records = count_all(shards)
+        plan = Plan.of(session, shards, made_by)
+        start = time.monotonic()
+        if plan.to_do:
+            wanted = LabelOptions(session.output, options.topk, made_by)
+            label = Label(networks, bundle, wanted, options.worker)
+            todo = {shard: records[shard.name] for shard in plan.to_do}
+            run_shards(label, todo, (session.output.path, ".json"), beam_args)
+        statistics = plan.statistics()
+        account = account_for(statistics.values(), records)
+        seconds = time.monotonic() - start
+        receipt = _receipt(options.output, bundle, statistics.values(), account, plan.old, seconds)
+        _publish(session, plan, options, receipt)
     return receipt
 
 
-def _claim(output: str, fingerprint: str) -> None:
-    """Say whose labels the folder holds; refuse one that holds another policy's."""
-    path = f"{output}/{RUN}"
-    if not FileSystems.exists(path):
-        write_once(output, RUN, json.dumps({"fingerprint": fingerprint}).encode())
-        return
-    known: Any = parse_json(read_bytes(path, "what the folder says of itself"), path)
-    if known.get("fingerprint") != fingerprint:
-        raise InputError(
-            f"{output}: holds labels of {known.get('fingerprint')} (policy and --topk), this run "
-            f"is {fingerprint}; choose another --output"
-        )
-
-
-def _statistics(output: str, shards: Sequence[Shard]) -> list[dict[str, Any]]:
-    """The statistics of those of these shards that are done.
-
-    Raises InputError on labels of a shard that has changed since.
-    """
-    done = existing(output, ".json") & existing(output, ".parquet")
-    found = []
-    for shard in shards:
-        if shard.name in done:
-            path = f"{output}/{shard.name}.json"
-            statistics: Any = parse_json(read_bytes(path, "a shard's statistics"), path)
-            if statistics.get("input") != shard.identity:
-                raise InputError(
-                    f"{path}: was made from {statistics.get('input')}, now there is "
-                    f"{shard.identity}; delete the shard's labels to make them again, or choose "
-                    "another --output"
-                )
-            found.append(statistics)
-    return found
-
-
-def _check_complete(statistics: Sequence[Mapping[str, Any]], records: Mapping[str, int]) -> None:
-    """Raise RuntimeError if the run left a shard or a record out: rows out = records in."""
-    found = {shard["shard"]: shard["records"] for shard in statistics}
-    wrong = {name: found.get(name) for name, count in records.items() if found.get(name) != count}
-    if wrong:
-        name, rows = next(iter(wrong.items()))
-        raise RuntimeError(
-            f"{len(wrong)} shards are not fully labelled, first {name!r} with {rows} rows for "
-            f"{records[name]} records; run again, and report this if it stays"
-        )
+def _publish(
+    session: Session[LabelsManifest], plan: Plan, options: ClassifyOptions, receipt: ClassifyReceipt
+) -> None:
+    """Write the receipt and the manifest, unless too much was rejected for what it replaces."""
+    allowed, place = options.max_bad_fraction, session.place
+    if session.mode != "resume":
+        effect = "The result that stood before is untouched."
+        check_bad_fraction(receipt.account, allowed, options.output, effect)
+    if plan.to_do or session.mode != "resume" or not FileSystems.exists(f"{place.path}/{RECEIPT}"):
+        place.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
+    session.publish(plan.manifest())
+    effect = "The labels are written; their columns status and error say why."
+    check_bad_fraction(receipt.account, allowed, options.output, effect)
 
 
 def _receipt(
     output: str,
     bundle: Bundle,
-    statistics: Sequence[Mapping[str, Any]],
-    done: set[str],
+    statistics: Collection[Mapping[str, Any]],
+    account: Account,
+    done: Collection[str],
     seconds: float,
 ) -> ClassifyReceipt:
     graph = bundle.policy.graph
@@ -208,6 +171,7 @@ def _receipt(
         shards=len(statistics),
         records=sum(shard["records"] for shard in statistics),
         statuses=dict(statuses),
+        account=account,
         exits={answer: exits[answer] for answer in graph.answers if exits[answer]},
         unit=graph.unit,
         cost=cost,

@@ -1,20 +1,21 @@
 """adalabel extract: run every network over shards of images, and keep all answers in a table."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.options import RunOptions
+from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
-from pipelines.table import check_held, counted, extended, files, held_files
-from pipelines.words import listed
+from pipelines.table import TABLE, extended
+from pipelines.table_plan import Plan, by_shard
 from policy.errors import InputError
-from policy.schema import to_json
-from policy.table import MANIFEST, TableManifest
-from transforms.commit import write_once
-from transforms.extract import Extract
+from policy.table import TableManifest
+from transforms.extract import Extract, TableOptions
 from transforms.networks_file import NetworksFile, read_networks
-from transforms.shards import match_shards
+from transforms.shards import Shard, match_shards
 from transforms.stages import Engine
 
 
@@ -40,26 +41,28 @@ class ExtractOptions(RunOptions):
 
 @dataclass(frozen=True)
 class ExtractReceipt:
-    """What a run did. `rejected` counts rows without an answer by reason and
-    `unlabelled` those without a label, in the whole table.
+    """What a run did, and what became of the records of its shards, by this run or an earlier one.
+
+    `unlabelled` counts those without a label.
     """
 
     output: str
     shards: int
     records: int
     networks_run: tuple[str, ...]
-    rejected: dict[str, int]
+    account: Account
     unlabelled: int
     seconds: float
 
     def text(self) -> str:
         """For people."""
         ran = ", ".join(self.networks_run) or "nothing (all done before)"
+        rejected = self.account.rejected
         return (
-            f"{self.output}: {self.records} records of {self.shards} shards; ran {ran} in "
-            f"{self.seconds:.1f} s; rejected: {listed(self.rejected)}"
-            + (f" (see status and error in {self.output}/answers)" if self.rejected else "")
-            + (f"; {self.unlabelled} without a label, useless to fit" if self.unlabelled else "")
+            f"{self.output}: {self.shards} shards; ran {ran} in {self.seconds:.1f} s; "
+            + self.account.text()
+            + (f"\n  see status and error in {self.output}/answers" if rejected else "")
+            + (f"\n  {self.unlabelled} without a label, useless to fit" if self.unlabelled else "")
         )
 
 
@@ -67,49 +70,74 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = match_shards(options.input)
-    records = count_all(shards)
-    identities = {shard.name: shard.identity for shard in shards}
-    manifest, ours = _planned(options, networks, records)
-    held = held_files(options.output)
-    check_held(options.output, manifest, held, identities)
-    lacking = {
-        name: {shard for shard in records if not held.issuperset(files(manifest, name, shard))}
-        for name in ours
-    }
-    only = tuple(name for name, missing in lacking.items() if missing)
-    todo = {s: records[s.name] for s in shards if any(s.name in lacking[name] for name in only)}
-    start = time.monotonic()
-    if todo:
-        transform = Extract(networks, only, options.output, options.topk or None, options.worker)
-        watched = (f"{options.output}/answers/{only[-1]}", ".parquet")
-        run_shards(transform, todo, watched, beam_args)
-    manifest, rejected, unlabelled = counted(options.output, manifest, identities)
-    write_once(options.output, MANIFEST, to_json(manifest).encode())
-    total = sum(manifest.shards.values())
-    if sum(rejected.values()) >= total:
-        raise InputError(
-            f"{options.output}: none of {total} records could be used ({listed(rejected)}); the "
-            f"columns status and error in {options.output}/answers say why"
+    engine = Engine(networks, options.device)
+    with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
+        records = count_all(shards)
+        plan = _planned(session, options, engine, records, shards)
+        del engine  # each worker loads its own
+        start = time.monotonic()
+        if plan.to_do:
+            _run(options, networks, plan, records, beam_args)
+        markers = plan.markers()
+        statistics = by_shard(markers.values())
+        account = account_for(statistics, {shard.name: records[shard.name] for shard in shards})
+        receipt = ExtractReceipt(
+            output=options.output,
+            shards=len(shards),
+            records=account.seen,
+            networks_run=plan.networks,
+            account=account,
+            unlabelled=sum(shard["unlabelled"] for shard in statistics),
+            seconds=time.monotonic() - start,
         )
-    return ExtractReceipt(
-        output=options.output,
-        shards=len(shards),
-        records=sum(manifest.shards[name] for name in records),
-        networks_run=only,
-        rejected=rejected,
-        unlabelled=unlabelled,
-        seconds=time.monotonic() - start,
-    )
+        _publish(session, plan.manifest(markers), options, account)
+    return receipt
+
+
+def _made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
+    """What must be the same in all of a table; what decides one network's answers is apart."""
+    names = hashlib.sha256("\n".join(engine.class_names).encode()).hexdigest()[:16]
+    return {"--topk": str(options.topk), "class list": names}
 
 
 def _planned(
-    options: ExtractOptions, networks: NetworksFile, records: Mapping[str, int]
-) -> tuple[TableManifest, tuple[str, ...]]:
-    """The manifest the table will have, and the networks of this run.
+    session: Session[TableManifest],
+    options: ExtractOptions,
+    engine: Engine,
+    records: Mapping[str, int],
+    shards: Sequence[Shard],
+) -> Plan:
+    known = None if options.mode == "overwrite" else session.known
+    planned = extended(options.output, known, engine, records, options.topk or None)
+    made_by = {name: {"fingerprint": made} for name, made in engine.fingerprints.items()}
+    return Plan.of(session, planned, shards, made_by)
 
-    Loads every network once, to refuse what does not work before any worker starts; they are let
-    go of again here.
-    """
-    engine = Engine(networks, options.device)
-    manifest = extended(options.output, engine, records, options.topk or None)
-    return manifest, tuple(engine.fingerprints)
+
+def _run(
+    options: ExtractOptions,
+    networks: NetworksFile,
+    plan: Plan,
+    records: Mapping[str, int],
+    beam_args: Sequence[str],
+) -> None:
+    output = plan.session.output
+    wanted = TableOptions(output, options.topk or None, plan.made_by)
+    transform = Extract(networks, plan.networks, wanted, options.worker)
+    watched = (f"{output.path}/shards/{plan.networks[-1]}", ".json")
+    run_shards(transform, {s: records[s.name] for s in plan.to_do}, watched, beam_args)
+
+
+def _publish(
+    session: Session[TableManifest],
+    manifest: TableManifest,
+    options: ExtractOptions,
+    account: Account,
+) -> None:
+    """Write the manifest, unless too much was rejected for what it replaces."""
+    most = options.max_bad_fraction
+    if session.mode != "resume":
+        effect = "The table that stood before is untouched."
+        check_bad_fraction(account, most, options.output, effect)
+    session.publish(manifest)
+    effect = f"The columns status and error in {options.output}/answers say why."
+    check_bad_fraction(account, most, options.output, effect)

@@ -1,7 +1,7 @@
 """adalabel import: make a table of predictions somebody already has, without running a network."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.options import CommandOptions
-from pipelines.table import files, known_manifest, merged
+from pipelines.output import Session, opened
+from pipelines.table import TABLE, files, merged
 from policy.answers import Answers, answers_from_probabilities
 from policy.costs import Costs, read_costs
 from policy.errors import InputError
 from policy.files import read_bytes
 from policy.graph import Stage, StageGraph
+from policy.manifest import written
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
-from policy.schema import to_json
-from policy.table import IMPORTED, MANIFEST, TableManifest, TableNetwork, answers_path
-from transforms.commit import write_once
+from policy.table import IMPORTED, TableManifest, TableNetwork, answers_path
 
 SHARD = "imported"
 
@@ -73,7 +73,19 @@ def run(options: ImportOptions) -> ImportReceipt:
     """Check that everything speaks of the same images, then write the files and the manifest."""
     costs = read_costs(options.costs)
     found = {name: _read(path) for name, path in _named(options.answer).items()}
-    known = known_manifest(options.table)
+    with opened(options.table, "resume", TABLE, None) as session:
+        manifest = _imported(options, found, costs, session)
+    graph = manifest.graph
+    return ImportReceipt(options.table, graph.answers, sum(manifest.shards.values()), graph.unit)
+
+
+def _imported(
+    options: ImportOptions,
+    found: Mapping[str, _Predictions],
+    costs: Costs,
+    session: Session[TableManifest],
+) -> TableManifest:
+    known = session.known
     _check_names(found, known)
     shards = _known_rows(options.table, known) if known else _first_rows(found)
     manifest = _manifest(known, found, costs, {shard: len(rows) for shard, rows in shards.items()})
@@ -88,10 +100,11 @@ def run(options: ImportOptions) -> ImportReceipt:
         for shard, rows in shards.items()
     }
     for path, content in contents.items():  # only once every row of every file is known to be good
-        write_once(options.table, path, content)
-    write_once(options.table, MANIFEST, to_json(manifest).encode())
-    graph = manifest.graph
-    return ImportReceipt(options.table, graph.answers, sum(manifest.shards.values()), graph.unit)
+        session.output.replace(path, content)
+    sums = {path: written(content) for path, content in contents.items()}
+    manifest = replace(manifest, files=manifest.files | sums)
+    session.publish(manifest)
+    return manifest
 
 
 def _fingerprint(name: str) -> str:
@@ -254,5 +267,4 @@ def _manifest(
             f"class {classes - 1} is predicted; the table's class list has "
             f"{len(known.class_names)} names"
         )
-    same = merged(before, graph)
-    return TableManifest(1, same, known.class_names, known.topk, known.networks | networks, shards)
+    return replace(known, graph=merged(before, graph), networks=known.networks | networks)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from pipelines.output import Mode
 from policy.errors import InputError
 from transforms.work import WorkerOptions
 
@@ -56,11 +57,20 @@ class RunOptions(MachineOptions):
 
     workers: int = 1
     """Worker processes of the local runner."""
+    mode: Mode = "resume"
+    """What to do with shards that the output already has. resume: skip them; overwrite: make all
+    again, and replace the old result once the new one is whole; retry-failed: make those again that
+    hold rejected records or have changed since."""
+    max_bad_fraction: float = 0.1
+    """Share of the records that may be rejected (not counting duplicates); above it, the run ends
+    with exit code 3 after writing what it knows, and an old result is not replaced."""
 
     def __post_init__(self) -> None:
         """Refuse a run without workers."""
         super().__post_init__()
         _at_least(1, "workers", self.workers)
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
 
     @property
     def worker(self) -> WorkerOptions:

@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.progress import progress
 from transforms.commit import existing
+from transforms.failures import reasons_told
 from transforms.shards import Shard, count_records
 
 _LOG = logging.getLogger("adalabel")
@@ -42,6 +43,7 @@ def run_shards(
     before = existing(folder, extension)
     with (
         progress(transform.label, names, lambda: existing(folder, extension) - before),
+        reasons_told(),
         beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
     ):
         _ = pipeline | "Shards" >> beam.Create(list(records)) | transform

@@ -1,5 +1,6 @@
 """Whole small files, on this machine or on any filesystem that pyarrow knows (gs://, s3://)."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -8,6 +9,9 @@ from urllib.parse import quote
 import pyarrow.fs as pafs
 
 from policy.errors import InputError
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""How a filesystem says that it has no hard links; there, two writers may replace each other."""
 
 
 def filesystem_of(path: str) -> tuple[pafs.FileSystem, str]:
@@ -35,7 +39,10 @@ def read_bytes(path: str, what: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write a file that appears complete or not at all, in a folder that is made where missing."""
+    """Write a file that appears complete or not at all, in a folder that is made where missing.
+
+    So it is here and in object stores; a filesystem between the two shows a file in the making.
+    """
     if "://" in path:
         filesystem, inner = filesystem_of(path)
         filesystem.create_dir(inner.rpartition("/")[0], recursive=True)
@@ -43,13 +50,85 @@ def write_bytes(path: str, content: bytes) -> None:
             stream.write(content)
         return
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    attempt = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
-    with attempt.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    place(content, final.with_name(f".{final.name}.{secrets.token_hex(8)}"), final)
+
+
+def place(content: bytes, attempt: Path, final: Path, *, replace: bool = True) -> bool:
+    """Write a local file under the name `attempt`, then give it its final name; both on one disk.
+
+    The final name shows nothing, what was there before, or all of the content, also after a loss of
+    power. Without `replace`, a file that stands is left alone; returns whether ours stands now.
+    """
+    for folder in (attempt.parent, final.parent):
+        _make_folder(folder)
+    try:
+        with attempt.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        ours = _named(attempt, final, replace=replace)
+    except OSError as error:
+        attempt.unlink(missing_ok=True)  # half a file on a full disk helps nobody
+        raise type(error)(error.errno, error.strerror, str(final)) from error
+    sync_folder(final.parent)
+    return ours
+
+
+def place_copy(source: Path, attempt: Path, final: Path) -> None:
+    """Give a local file a second name, replacing what had it; as safe as `place`, without copying.
+
+    Where the filesystem has no hard links, it is copied.
+    """
+    for folder in (attempt.parent, final.parent):
+        _make_folder(folder)
+    try:
+        os.link(source, attempt)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        place(source.read_bytes(), attempt, final)
+        return
     attempt.rename(final)
+    attempt.unlink(
+        missing_ok=True
+    )  # rename leaves it where the final name is the same file already
+    sync_folder(final.parent)
+
+
+def _named(attempt: Path, final: Path, *, replace: bool) -> bool:
+    if replace:
+        attempt.rename(final)
+        return True
+    try:
+        os.link(attempt, final)  # unlike rename, it fails where a file stands
+    except FileExistsError:
+        attempt.unlink()
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS or final.exists():
+            raise
+        attempt.rename(final)
+        return True
+    attempt.unlink()
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each so that it outlasts a loss of power."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def delete(path: str) -> None:

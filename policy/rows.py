@@ -54,6 +54,9 @@ LABELS_SCHEMA = pa.schema(
 )
 """One row per record of a shard: the label, and how it was come by."""
 
+_MOST_ERRORS = 20
+"""Distinct errors counted by name; corrupt data can give a new one for every record."""
+
 _REPEATING = {"status", "error", "name", "answer", "trail.list.element"}
 
 
@@ -62,10 +65,10 @@ def parquet_bytes(
 ) -> bytes:
     """Rows as one Parquet file: zstd, page checksums, dictionaries only where values repeat.
 
-    `about` goes into the file's metadata (see `read_about`) with the row count by status added.
+    `about` goes into the file's metadata (see `read_about`), with an `account` of the rows unless
+    it has one.
     """
-    statuses = dict(Counter(str(row["status"]) for row in rows))
-    metadata = {"adalabel": json.dumps({**about, "statuses": statuses}, sort_keys=True)}
+    metadata = {"adalabel": json.dumps(account(rows) | dict(about), sort_keys=True)}
     table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata))
     leaves = _leaves(schema)
     buffer = io.BytesIO()
@@ -77,6 +80,21 @@ def parquet_bytes(
         use_dictionary=[leaf for leaf in leaves if leaf in _REPEATING],
     )
     return buffer.getvalue()
+
+
+def account(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of the records of a shard: how many, by status, and for which errors.
+
+    Only the _MOST_ERRORS commonest errors are named; the rest are counted under "other".
+    """
+    errors = Counter(str(row["error"]) for row in rows if row.get("error"))
+    named = dict(errors.most_common(_MOST_ERRORS))
+    other = errors.total() - sum(named.values())
+    return {
+        "records": len(rows),
+        "statuses": dict(Counter(str(row["status"]) for row in rows)),
+        "errors": named | ({"other": other} if other else {}),
+    }
 
 
 def read_about(schema: pa.Schema) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from policy.errors import InputError
 from policy.files import exists, filesystem_of, read_bytes
 from policy.graph import StageGraph
 from policy.losses import Metric, Objective
+from policy.manifest import WrittenFile
 from policy.problem import Problem
 from policy.rows import ANSWERS_SCHEMA, OK
 from policy.schema import STRICT, from_json
@@ -48,7 +49,8 @@ class TableManifest:
     """What a table holds; written last, so a table without one is unfinished.
 
     `networks` by name; `shards` gives the records of each shard. `topk` is the number of classes
-    kept for every row, None for all.
+    kept for every row, None for all. `inputs` says what each shard was made from, and `files` what
+    is known of each file, by its path below the table (see `answers_path`, `features_path`).
     """
 
     version: Literal[1]
@@ -57,6 +59,13 @@ class TableManifest:
     topk: int | None
     networks: dict[str, TableNetwork]
     shards: dict[str, int]
+    inputs: dict[str, str] = field(default_factory=dict)
+    files: dict[str, WrittenFile] = field(default_factory=dict)
+
+    def where(self, path: str) -> str:
+        """Where in the table the file of this path lies, which may be elsewhere for a while."""
+        file = self.files.get(path)
+        return file.at or path if file else path
 
 
 @plain_dataclass(frozen=True)
@@ -143,6 +152,11 @@ def features_path(stage: str, shard: str) -> str:
     return f"features/{stage}/{shard}.parquet"
 
 
+def marker_path(network: str, shard: str) -> str:
+    """Where in a table it says that a network's files of one shard are all there."""
+    return f"shards/{network}/{shard}.json"
+
+
 def exit_of(stage: str) -> str:
     """The name of the exit that answers from the pooled features of this stage."""
     return f"{stage}.exit"
@@ -171,7 +185,9 @@ def read_table(table: str, k: int | None = None) -> Table:
         k = max(len(manifest.class_names), _BEST) if all_of_few else _BEST
     names = manifest.graph.answers
     columns = {
-        name: _read_answer([f"{table}/{answers_path(name, shard)}" for shard in manifest.shards], k)
+        name: _read_answer(
+            [f"{table}/{manifest.where(answers_path(name, shard))}" for shard in manifest.shards], k
+        )
         for name in names
     }
     keys = columns[names[0]]["key"]

@@ -68,7 +68,8 @@ def _by_shard(
     """The files that hold these rows: path, the rows there, and their numbers in the file."""
     if table.places is None:
         raise InputError("this table was not read from a folder, so it has no features")
-    shards = read_manifest(folder).shards
+    manifest = read_manifest(folder)
+    shards = manifest.shards
     rows = rows[np.argsort(table.places[rows])]
     places = table.places[rows]
     ends = np.cumsum(list(shards.values()), dtype=np.intp)
@@ -79,7 +80,7 @@ def _by_shard(
         number, shard = numbered[at]
         some = slice(first[number], last[number])
         if rows[some].size:
-            path = f"{folder}/{features_path(stage, shard)}"
+            path = f"{folder}/{manifest.where(features_path(stage, shard))}"
             yield path, rows[some], places[some] - starts[number]
 
 

@@ -1,54 +1,114 @@
-"""Writing files so that a reader sees all of one or nothing of it."""
+"""Writing an output's files so that a reader sees all of a file or nothing of it.
 
-import os
+A file is first written under a random name in the run's own folder, OUTPUT/_attempts/<run>/, synced
+to disk, and then given its final name by link or rename. In gs:// one conditional request does all
+of it. Elsewhere the filesystem's own rename has to do.
+"""
+
 import posixpath
 import re
 import secrets
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
+from policy.files import place, place_copy
+from transforms import bucket
+from transforms.files import read_bytes
+
 ATTEMPTS = "_attempts"
 """The folder, in the root of every output, that holds files still being written."""
 
+_LONGEST_TAIL = 100
 
-def write_once(root: str, name: str, content: bytes) -> None:
-    """Write root/name so that it appears complete or not at all, replacing what was there.
 
-    The content goes to root/_attempts under a random name first, is synced to disk, and is then
-    renamed; on other filesystems the rename is the filesystem's own.
+@dataclass(frozen=True)
+class Output:
+    """Where a run writes: below `root`, or while it builds the next result, below root/folder.
+
+    `run` is the run's own name, unlike that of any other.
     """
-    flat = name.replace("/", "__")
-    attempt = posixpath.join(root, ATTEMPTS, f"{flat}.{secrets.token_hex(8)}")
-    final = posixpath.join(root, name)
-    if "://" in root:
+
+    root: str
+    run: str
+    folder: str = ""
+
+    @property
+    def path(self) -> str:
+        """The folder that names are below."""
+        return posixpath.join(self.root, self.folder) if self.folder else self.root
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless it is there; returns whether it is ours that stands now."""
+        final = posixpath.join(self.path, name)
+        if final.startswith(bucket.SCHEME):
+            return bucket.create(final, content)
+        if "://" in final:
+            if FileSystems.exists(final):
+                return False
+            self._rename(name, content, final)
+            return True
+        return place(content, Path(self._attempt(name)), Path(final), replace=False)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file, replacing what was there."""
+        final = posixpath.join(self.path, name)
+        if final.startswith(bucket.SCHEME):
+            bucket.replace(final, content)
+        elif "://" in final:
+            self._rename(name, content, final)
+        else:
+            place(content, Path(self._attempt(name)), Path(final))
+
+    def copy(self, name: str, final: str) -> None:
+        """Give a file of the output a second name, replacing what had it."""
+        source, wanted = posixpath.join(self.path, name), posixpath.join(self.path, final)
+        if wanted.startswith(bucket.SCHEME):
+            bucket.copy(source, wanted)
+        elif "://" in wanted:
+            self.replace(final, self.read(name, "a file of the new result"))
+        else:
+            place_copy(Path(source), Path(self._attempt(final)), Path(wanted))
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        path = posixpath.join(self.path, name)
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and all in it, if it is there."""
+        path = posixpath.join(self.path, name)
+        if "://" not in path:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            for found in _match(path, ""):
+                FileSystems.delete([found])
+
+    def read(self, name: str, what: str) -> bytes:
+        """All of a file; `what` names it in the InputError if it cannot be read."""
+        return read_bytes(posixpath.join(self.path, name), what)
+
+    def _attempt(self, name: str) -> str:
+        tail = name.replace("/", "__")[-_LONGEST_TAIL:]
+        return posixpath.join(self.root, ATTEMPTS, self.run, f"{secrets.token_hex(8)}.{tail}")
+
+    def _rename(self, name: str, content: bytes, final: str) -> None:
+        attempt = self._attempt(name)
         with FileSystems.create(attempt, compression_type="uncompressed") as file:
             file.write(content)
         FileSystems.rename([attempt], [final])
-        return
-    Path(attempt).parent.mkdir(parents=True, exist_ok=True)
-    Path(final).parent.mkdir(parents=True, exist_ok=True)
-    with Path(attempt).open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(attempt).rename(final)
-    _sync_folder(Path(final).parent)
 
 
 def existing(folder: str, extension: str) -> set[str]:
     """Names below a folder, without the extension, of the files that have it."""
+    prefix = folder.rstrip("/") + "/"
+    return {path.removeprefix(prefix).removesuffix(extension) for path in _match(folder, extension)}
+
+
+def _match(folder: str, extension: str) -> list[str]:
     pattern = posixpath.join(re.sub(r"[*?[]", r"[\g<0>]", folder), "**" + extension)
     (result,) = FileSystems.match([pattern])
-    prefix = folder.rstrip("/") + "/"
-    return {
-        found.path.removeprefix(prefix).removesuffix(extension) for found in result.metadata_list
-    }
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return [found.path for found in result.metadata_list]

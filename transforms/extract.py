@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from policy.answers import Answers
-from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, parquet_bytes
-from policy.table import answers_path, features_path
-from transforms.commit import write_once
+from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, account, parquet_bytes
+from policy.table import answers_path, features_path, marker_path
+from transforms.commit import Output
+from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
 from transforms.shards import Shard
@@ -23,14 +24,23 @@ from transforms.stages import DECODE, Engine
 from transforms.work import Placed, Row, ShardFn, WorkerOptions
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """Where answers go, with how many classes (None: all), and what decides them, by network."""
+
+    output: Output
+    topk: int | None
+    made_by: Mapping[str, Mapping[str, str]]
+
+
 class ExtractStep:
     """Runs every stage of an engine on full batches; writes one file per answer and per trunk."""
 
-    def __init__(self, engine: Engine, table: str, topk: int | None, batch_size: int) -> None:
-        """Keep the `topk` best classes (None: all)."""
+    def __init__(self, engine: Engine, options: TableOptions, batch_size: int) -> None:
+        """Write the answers of all networks of `engine`."""
         self.engine = engine
-        self.table = table
-        self.topk = topk
+        self.options = options
+        self.topk = options.topk
         self.batch_size = batch_size
         self.inputs = engine.inputs
         self.keeps_images = False
@@ -59,24 +69,39 @@ class ExtractStep:
         """Nothing but where the record came from and why there is no answer."""
         return {**_origin(item), "label": None}
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
-        """Write the shard's file of every answer and trunk of the engine."""
+    def done(self, shard: Shard) -> Says | None:
+        """The statistics of a shard that is done for every network of the engine."""
+        done: Says | None = None
+        for network in self.engine.trunks:
+            origin = self._origin(network, shard)
+            done = done_before(self.options.output, marker_path(network, shard.name), origin)
+            if done is None:
+                return None
+        return done
+
+    def write(self, shard: Shard, rows: list[Row], started: float) -> Says:
+        """Write the shard's files of every network, and after each network's what marks it done."""
+        done: Says = {}
         for network, trunks in self.engine.trunks.items():
-            about = {
-                "fingerprint": self.engine.fingerprints[network],
-                "input": shard.identity,
-                "topk": self.topk,
+            own = [row | row["answers"].get(network, _NOTHING) for row in rows]
+            says = self._origin(network, shard) | {
+                "shard": shard.name,
                 "unlabelled": sum(row["status"] == OK and row["label"] is None for row in rows),
+                **account(own),
             }
+            answers = parquet_bytes(own, ANSWERS_SCHEMA, says)
+            files = {answers_path(network, shard.name): answers}
             for trunk in trunks:
                 own = [{**row, "features": row["features"].get(trunk)} for row in rows]
-                content = parquet_bytes(own, FEATURES_SCHEMA, about)
-                write_once(self.table, features_path(trunk, shard.name), content)
-            own = [row | row["answers"].get(network, _NOTHING) for row in rows]
-            content = parquet_bytes(own, ANSWERS_SCHEMA, about)
-            write_once(self.table, answers_path(network, shard.name), content)
-        times = {"started": started, "finished": time.time()}
-        return {"shard": shard.name, "records": len(rows)} | times
+                path = features_path(trunk, shard.name)
+                files[path] = parquet_bytes(own, FEATURES_SCHEMA, says)
+            times = {"started": started, "finished": time.time()}
+            marker = marker_path(network, shard.name)
+            done = commit_shard(self.options.output, marker, files, says, times)
+        return done
+
+    def _origin(self, network: str, shard: Shard) -> dict[str, Any]:
+        return {"made_by": self.options.made_by[network], "input": shard.identity}
 
     def _label_error(self, item: Prepared) -> str | None:
         classes = len(self.engine.class_names)
@@ -143,28 +168,27 @@ def load_engine(
 
 
 def _make_step(
-    table: str, topk: int | None, engine: Engine, worker: WorkerOptions, _pool: Executor
+    options: TableOptions, engine: Engine, worker: WorkerOptions, _pool: Executor
 ) -> ExtractStep:
-    return ExtractStep(engine, table, topk, worker.batch_size)
+    return ExtractStep(engine, options, worker.batch_size)
 
 
 @dataclass
 class Extract(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PCollection[Row]]):
-    """PCollection[Shard] -> PCollection[dict], the statistics of each shard written to `table`.
+    """PCollection[Shard] -> PCollection[dict], the statistics of each shard written.
 
     Only the networks named in `only` are run.
     """
 
     networks: NetworksFile
     only: tuple[str, ...]
-    table: str
-    topk: int | None
+    options: TableOptions
     worker: WorkerOptions
 
     def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
         """Spread the shards over workers, then extract each."""
         load = partial(load_engine, self.networks, self.only)
-        step = partial(_make_step, self.table, self.topk)
+        step = partial(_make_step, self.options)
         done: beam.pvalue.PCollection[Row] = (
             shards
             | "Spread" >> beam.Reshuffle()

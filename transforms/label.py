@@ -1,9 +1,8 @@
 """Labelling: route every image of a shard, and write its rows and statistics."""
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +14,10 @@ import torch
 from policy.bundle import Bundle
 from policy.errors import InputError
 from policy.mixture import answers_used
-from policy.rows import LABELS_SCHEMA, NONFINITE, OK, parquet_bytes
+from policy.rows import LABELS_SCHEMA, NONFINITE, OK, account, parquet_bytes
 from policy.table import IMPORTED
-from transforms.commit import write_once
+from transforms.commit import Output
+from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
 from transforms.route import Routed, Router
@@ -29,11 +29,11 @@ from transforms.work import Placed, Row, ShardFn, WorkerOptions
 class LabelStep:
     """Routes images and turns what comes out of the router into label rows."""
 
-    def __init__(self, router: Router, output: str, fingerprint: str) -> None:
-        """Write below `output`; `fingerprint` stands for all that decides the labels."""
+    def __init__(self, router: Router, output: Output, made_by: Mapping[str, str]) -> None:
+        """Write to `output`; `made_by` names all that decides the labels."""
         self.router = router
         self.output = output
-        self.fingerprint = fingerprint
+        self.made_by = dict(made_by)
         self.inputs = router.inputs
         self.keeps_images = router.keeps_images
         self.names = router.engine.class_names
@@ -50,15 +50,19 @@ class LabelStep:
         """A row without a label."""
         return {"key": item.key, "status": item.status, "error": item.error}
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
+    def done(self, shard: Shard) -> Says | None:
+        """The statistics of a shard that is done."""
+        return done_before(self.output, f"{shard.name}.json", self._origin(shard))
+
+    def write(self, shard: Shard, rows: list[Row], started: float) -> Says:
         """Write the shard's rows, then its statistics, which mark it done."""
-        about = {"fingerprint": self.fingerprint, "input": shard.identity}
-        content = parquet_bytes(rows, LABELS_SCHEMA, about)
-        write_once(self.output, f"{shard.name}.parquet", content)
+        says = self._origin(shard) | statistics_of(shard.name, rows)
+        files = {f"{shard.name}.parquet": parquet_bytes(rows, LABELS_SCHEMA, says)}
         times = {"started": started, "finished": time.time()}
-        statistics = about | statistics_of(shard.name, rows) | times
-        write_once(self.output, f"{shard.name}.json", json.dumps(statistics, indent=2).encode())
-        return statistics
+        return commit_shard(self.output, f"{shard.name}.json", files, says, times)
+
+    def _origin(self, shard: Shard) -> dict[str, Any]:
+        return {"made_by": self.made_by, "input": shard.identity}
 
     def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:
         for group in groups:
@@ -101,8 +105,7 @@ def statistics_of(shard: str, rows: list[Row]) -> dict[str, Any]:
     """Counts of a shard's rows by status and by answer, and what they cost in total."""
     return {
         "shard": shard,
-        "records": len(rows),
-        "statuses": dict(Counter(row["status"] for row in rows)),
+        **account(rows),
         "exits": dict(Counter(row["answer"] for row in rows if row["status"] == OK)),
         "got": dict(Counter(answer for row in rows for answer in row.get("trail", ()))),
         "cost": sum(row.get("cost", 0.0) for row in rows),
@@ -144,18 +147,18 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """Where labels go, with how many classes, and what stands for all that decides them."""
+    """Where labels go, with how many classes, and all that decides them, by name."""
 
-    output: str
+    output: Output
     topk: int
-    fingerprint: str
+    made_by: Mapping[str, str]
 
 
 def _make_step(
     bundle: Bundle, options: LabelOptions, engine: Engine, worker: WorkerOptions, pool: Executor
 ) -> LabelStep:
     router = Router(bundle.policy, engine, worker.batch_size, options.topk, pool)
-    return LabelStep(router, options.output, options.fingerprint)
+    return LabelStep(router, options.output, options.made_by)
 
 
 @dataclass

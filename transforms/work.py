@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
 from transforms.collect import Collector
+from transforms.failures import reasons_given
 from transforms.images import InputSpec
 from transforms.prepare import DecodeAhead, Prepared
 from transforms.shards import Shard, read_records
@@ -45,6 +46,9 @@ class Step(Protocol):
     def reject(self, item: Prepared) -> Row:
         """The row of a record that could not be decoded."""
 
+    def done(self, shard: Shard) -> dict[str, Any] | None:
+        """The statistics of a shard that is done already."""
+
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write a whole shard, begun at this time, rows in record order; return its statistics."""
 
@@ -60,7 +64,14 @@ class ShardLoop:
         self._begun: dict[str, tuple[Shard, float]] = {}
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
-        """Read one shard; yield the statistics of every shard that became whole."""
+        """Read one shard; yield the statistics of every shard that became whole.
+
+        A shard that another attempt has done meanwhile is left as it is.
+        """
+        done = self.step.done(shard)
+        if done is not None:
+            yield done
+            return
         self._begun[shard.name] = (shard, time.time())
         records = 0
         for records, record in enumerate(read_records(shard), start=1):
@@ -135,12 +146,14 @@ class ShardFn(beam.DoFn):
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read a shard."""
-        yield from self.loop.process(shard)
+        with reasons_given():
+            yield from self.loop.process(shard)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Finish what waits in queues and write the shards that are left."""
-        for statistics in self.loop.finish():
-            yield WindowedValue(statistics, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+        with reasons_given():
+            for statistics in self.loop.finish():
+                yield WindowedValue(statistics, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
     def teardown(self) -> None:
         """Stop the threads."""

@@ -13,7 +13,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from policy.rows import read_about
-from transforms.extract import Extract, ExtractStep, load_engine, run_all
+from transforms.commit import Output
+from transforms.extract import Extract, ExtractStep, TableOptions, load_engine, run_all
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import Prepared, prepare
 from transforms.shards import Shard, count_records, read_records
@@ -53,9 +54,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
     return [tiny.shard("a", first), tiny.shard("b", second)]
 
 
+def table_options(engine: Engine, table: Path, topk: int | None) -> TableOptions:
+    made_by = {name: {"fingerprint": made} for name, made in engine.fingerprints.items()}
+    return TableOptions(Output(str(table), "run"), topk, made_by)
+
+
 def extracted(engine: Engine, shards: Sequence[Shard], table: Path, topk: int | None) -> list[Any]:
     with ThreadPoolExecutor(2) as pool:
-        loop = ShardLoop(ExtractStep(engine, str(table), topk, 4), pool, depth=8)
+        options = table_options(engine, table, topk)
+        loop = ShardLoop(ExtractStep(engine, options, 4), pool, depth=8)
         done = [statistics for shard in shards for statistics in loop.process(shard)]
         return done + list(loop.finish())
 
@@ -122,7 +129,7 @@ def test_the_best_classes_are_kept(
 def test_files_say_which_network_made_them(table: Path, engine: Engine) -> None:
     for file, network in zip(FILES, ("small", "big", "small"), strict=True):
         about = read_about(pq.read_schema(table / file / "a.parquet"))
-        assert about["fingerprint"] == engine.fingerprints[network]
+        assert about["made_by"] == {"fingerprint": engine.fingerprints[network]}
 
 
 def test_networks_are_run_on_full_batches_across_shards(
@@ -186,9 +193,9 @@ def test_torch_gets_the_threads_that_were_asked_for(
 
 
 def test_the_pipeline_writes_what_the_loop_writes(
-    networks: NetworksFile, shards: list[Shard], table: Path, tmp_path: Path
+    networks: NetworksFile, engine: Engine, shards: list[Shard], table: Path, tmp_path: Path
 ) -> None:
-    extract = Extract(networks, ("small", "big"), str(tmp_path), None, WORKER)
+    extract = Extract(networks, ("small", "big"), table_options(engine, tmp_path, None), WORKER)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         done = pipeline | beam.Create(shards) | extract
         counts = done | beam.Map(lambda found: (found["shard"], found["records"]))

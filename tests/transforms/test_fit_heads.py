@@ -24,7 +24,8 @@ from policy.schema import to_json
 from policy.simulate import simulate
 from policy.table import MANIFEST, Table, TableManifest, TableNetwork, read_table
 from transforms import fit_heads, mini_batches
-from transforms.extract import ExtractStep
+from transforms.commit import Output
+from transforms.extract import ExtractStep, TableOptions
 from transforms.fit_heads import fit_exits, fit_head
 from transforms.mini_batches import Batch, Stream
 from transforms.networks_file import NetworksFile, read_networks
@@ -262,7 +263,9 @@ def extracted(
     """A table of 120 images, as the extract command leaves it."""
     folder, engine = str(tmp_path_factory.mktemp("extracted")), Engine(networks, "cpu")
     with ThreadPoolExecutor(1) as pool:
-        loop = ShardLoop(ExtractStep(engine, folder, None, 16), pool, depth=8)
+        made_by = {name: {"fingerprint": made} for name, made in engine.fingerprints.items()}
+        options = TableOptions(Output(folder, "run"), None, made_by)
+        loop = ShardLoop(ExtractStep(engine, options, 16), pool, depth=8)
         assert len([*loop.process(shard), *loop.finish()]) == 1
     made = TableManifest(1, engine.graph, engine.class_names, None, NETWORKS, {"a": 120})
     (Path(folder) / MANIFEST).write_text(to_json(made))

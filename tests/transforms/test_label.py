@@ -19,6 +19,7 @@ from policy.means import Mean
 from policy.mixture import Mixture
 from policy.rows import LABELS_SCHEMA, read_about
 from policy.rules import STOP, Policy, Rule, always
+from transforms.commit import Output
 from transforms.extract import run_all
 from transforms.label import Label, LabelOptions, LabelStep, load_for_policy, statistics_of
 from transforms.networks_file import NetworksFile, read_networks
@@ -29,6 +30,7 @@ from transforms.stages import Engine
 from transforms.work import ShardLoop, WorkerOptions
 
 WORKER = WorkerOptions(batch_size=4, decode_threads=2, threads=0, device="cpu")
+MADE_BY = {"policy": "0123", "--topk": "2"}
 EXIT = "small.block1.exit"
 NAMES = ("cat", "dog", "newt", "yak")
 
@@ -74,7 +76,7 @@ def engine(networks: NetworksFile, bundle: Bundle) -> Engine:
 def labelled(engine: Engine, bundle: Bundle, shards: list[Shard], output: Path) -> list[Any]:
     with ThreadPoolExecutor(2) as pool:
         router = Router(bundle.policy, engine, 4, 2, pool)
-        loop = ShardLoop(LabelStep(router, str(output), "print"), pool, depth=8)
+        loop = ShardLoop(LabelStep(router, Output(str(output), "run"), MADE_BY), pool, depth=8)
         done = [statistics for shard in shards for statistics in loop.process(shard)]
         return done + list(loop.finish())
 
@@ -134,13 +136,13 @@ def test_statistics_lie_beside_the_labels_with_the_fingerprint(
     for shard in shards:
         found = json.loads((output / f"{shard.name}.json").read_text())
         rows = rows_of(output, shard.name)
-        assert found["fingerprint"] == "print"
+        assert found["made_by"] == MADE_BY
         assert found["records"] == len(rows)
         assert sum(found["statuses"].values()) == len(rows)
         assert found["cost"] == pytest.approx(sum(row["cost"] or 0 for row in rows))
         assert found["started"] <= found["finished"]
         path = output / f"{shard.name}.parquet"
-        assert read_about(pq.read_schema(path))["fingerprint"] == "print"
+        assert read_about(pq.read_schema(path))["made_by"] == MADE_BY
         assert pq.read_schema(path).remove_metadata().equals(LABELS_SCHEMA)
 
 
@@ -165,12 +167,13 @@ def test_statistics_count_by_status_exit_and_answer_got() -> None:
         {"status": "ok", "answer": "small", "trail": ["exit", "small"], "cost": 2.0},
         {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0},
         {"status": "nonfinite", "trail": ["exit"], "cost": 1.0},
-        {"status": "decode"},
+        {"status": "decode", "error": "cut"},
     ]
     assert statistics_of("a", rows) == {
         "shard": "a",
         "records": 4,
         "statuses": {"ok": 2, "nonfinite": 1, "decode": 1},
+        "errors": {"cut": 1},
         "exits": {"small": 1, "exit": 1},
         "got": {"exit": 3, "small": 1},
         "cost": 4.0,
@@ -248,7 +251,7 @@ def test_an_averaged_label_is_that_of_the_mean(
 def test_the_pipeline_writes_what_the_loop_writes(
     networks: NetworksFile, bundle: Bundle, shards: list[Shard], output: Path, tmp_path: Path
 ) -> None:
-    label = Label(networks, bundle, LabelOptions(str(tmp_path), 2, "print"), WORKER)
+    label = Label(networks, bundle, LabelOptions(Output(str(tmp_path), "run"), 2, MADE_BY), WORKER)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         done = pipeline | beam.Create(shards) | label
         counts = done | beam.Map(lambda found: (found["shard"], found["records"]))

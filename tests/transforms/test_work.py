@@ -39,6 +39,10 @@ class Keys:
     def reject(self, item: Prepared) -> Row:
         return {"key": item.key, "status": item.status}
 
+    def done(self, shard: Shard) -> dict[str, Any] | None:
+        del shard
+        return None
+
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         assert started > 0
         assert shard.name not in self.written

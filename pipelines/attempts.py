@@ -1,0 +1,52 @@
+"""Cleaning up what dead runs left in an output: files that were still being written."""
+
+import logging
+import shutil
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from pipelines.lease import alive
+from transforms.commit import ATTEMPTS
+
+_LOG = logging.getLogger("adalabel")
+
+OLD_SECONDS = 24 * 3600.0
+"""A file untouched for so long is being written by nobody."""
+
+
+def clean_attempts(root: str, run: str, lock: Path) -> int:
+    """Remove the attempts of runs that are over, of a local output that `run` holds.
+
+    A run of this machine is over when its process is gone. Of another machine's only its files'
+    age tells, against the lock that was just written: by the clock of the filesystem, not ours.
+    Returns how many folders were removed.
+    """
+    attempts, now = Path(root) / ATTEMPTS, lock.stat().st_mtime
+    removed = 0
+    for folder in attempts.iterdir() if attempts.is_dir() else ():
+        if folder.is_file():
+            folder.unlink()  # of a version that had no folder for each run
+        elif folder.name != run and _is_over(folder, now):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    if removed:
+        _LOG.info("%s: removed what %d dead runs left", attempts, removed)
+    return removed
+
+
+def remove_own(root: str, run: str) -> None:
+    """Remove the folder of a run that is done."""
+    if "://" not in root:
+        attempts = Path(root) / ATTEMPTS
+        shutil.rmtree(attempts / run, ignore_errors=True)
+        with suppress(OSError):  # not empty: left by another machine's run, perhaps alive
+            attempts.rmdir()
+
+
+def _is_over(folder: Path, now: float) -> bool:
+    host, _, rest = folder.name.rpartition(".")[0].rpartition(".")
+    if host == socket.gethostname() and rest.isdigit():
+        return not alive(int(rest))
+    newest = max((file.stat().st_mtime for file in [folder, *folder.iterdir()]), default=0.0)
+    return now - newest > OLD_SECONDS

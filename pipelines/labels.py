@@ -1,0 +1,131 @@
+"""A folder of labels: which shards are done there, which are to be done, and its manifest."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.accounting import has_failed
+from pipelines.output import Kind, Session, marker_sums
+from policy.errors import InputError
+from policy.manifest import LabelsManifest, WrittenFile
+from policy.rows import read_about
+from transforms.commit import Output, existing
+from transforms.done import read_marker, same_origin
+from transforms.shards import Shard
+
+Statistics = dict[str, Any]
+
+_READERS = 16
+
+
+def _strays(folder: str) -> set[str]:
+    """The files of labels below a folder; what others keep there is not ours to remove."""
+    own = Output(folder, "")
+    markers = [name for name in existing(folder, ".json") if not name.startswith("_")]
+    rows = [name for name in existing(folder, ".parquet") if not name.startswith("_")]
+    return {f"{name}.json" for name in markers if read_marker(own, f"{name}.json")} | {
+        f"{name}.parquet" for name in rows if _is_ours(f"{folder}/{name}.parquet")
+    }
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            return "made_by" in read_about(pq.read_schema(file))
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+LABELS = Kind("_manifest.json", LabelsManifest, _strays)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run over these shards has to do: `old` are done and stay, `to_do` are labelled.
+
+    `new` are those of a result in the making that an earlier run of the same kind has done.
+    """
+
+    session: Session[LabelsManifest]
+    made_by: Mapping[str, str]
+    shards: tuple[Shard, ...]
+    old: Mapping[str, Statistics]
+    new: Mapping[str, Statistics]
+
+    @classmethod
+    def of(
+        cls, session: Session[LabelsManifest], shards: Sequence[Shard], made_by: Mapping[str, str]
+    ) -> "Plan":
+        """Look at what is there; raises InputError if a shard has changed since it was labelled."""
+        old, outdated = _done(session.place, shards, made_by)
+        if session.mode == "resume":
+            _check_current(session.place, outdated, shards)
+            return cls(session, made_by, tuple(shards), old, {})
+        new, _ = _done(session.output, shards, made_by)
+        if session.mode == "overwrite":
+            old = {}
+        kept = {name: found for name, found in old.items() if not has_failed(found["statuses"])}
+        return cls(session, made_by, tuple(shards), kept, new)
+
+    @property
+    def to_do(self) -> tuple[Shard, ...]:
+        """The shards to label."""
+        done = self.old.keys() | self.new.keys()
+        return tuple(shard for shard in self.shards if shard.name not in done)
+
+    def statistics(self) -> dict[str, Statistics]:
+        """The statistics of all shards that are done by now, in the order of the shards."""
+        new, _ = _done(self.session.output, self.shards, self.made_by)
+        found = {**self.old, **new}
+        return {shard.name: found[shard.name] for shard in self.shards if shard.name in found}
+
+    def manifest(self) -> LabelsManifest:
+        """The manifest of the result: of these shards, and unless overwritten, of those before."""
+        known = None if self.session.mode == "overwrite" else self.session.known
+        files = dict(known.files) if known else {}
+        shards, inputs = (dict(known.shards), dict(known.inputs)) if known else ({}, {})
+        statistics = self.statistics()
+        for name, found in statistics.items():
+            shards[name], inputs[name] = found["records"], found["input"]
+            files |= {path: WrittenFile(**file) for path, file in found["files"].items()}
+        new = statistics.keys() - self.old.keys()
+        files |= marker_sums(self.session.output, [f"{name}.json" for name in new])
+        kept = [f"{name}.json" for name in self.old if f"{name}.json" not in files]
+        files |= marker_sums(self.session.place, kept)
+        return LabelsManifest(1, dict(self.made_by), shards, inputs, dict(sorted(files.items())))
+
+
+def _done(
+    output: Output, shards: Sequence[Shard], made_by: Mapping[str, str]
+) -> tuple[dict[str, Statistics], list[str]]:
+    """The statistics of those of these shards that are done, by name; and those that are outdated.
+
+    A shard is outdated if it was labelled, but from something else than what is there now.
+    """
+    there = existing(output.path, ".json") & existing(output.path, ".parquet")
+    ready = [shard for shard in shards if shard.name in there]
+    with ThreadPoolExecutor(_READERS) as pool:
+        markers = list(pool.map(lambda shard: read_marker(output, f"{shard.name}.json"), ready))
+    done, outdated = {}, []
+    for shard, marker in zip(ready, markers, strict=True):
+        if marker and same_origin(marker, {"made_by": dict(made_by), "input": shard.identity}):
+            done[shard.name] = marker
+        elif marker:
+            outdated.append(shard.name)
+    return done, outdated
+
+
+def _check_current(output: Output, outdated: Sequence[str], shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        if shard.name in outdated:
+            marker = read_marker(output, f"{shard.name}.json") or {}
+            raise InputError(
+                f"{output.path}/{shard.name}.json: was made from {marker.get('input')}, now there "
+                f"is {shard.identity} ({len(outdated)} shards changed); label those again with "
+                "--mode retry-failed, all with --mode overwrite, or choose another --output"
+            )

@@ -1,0 +1,147 @@
+"""What a run of extract has to do to a table, and the manifest of what came of it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pipelines.accounting import has_failed
+from pipelines.output import Session, check_made_by, marker_sums
+from pipelines.table import files, held_files
+from policy.errors import InputError
+from policy.manifest import WrittenFile
+from policy.rows import OK
+from policy.table import TableManifest, marker_path
+from transforms.commit import Output
+from transforms.done import Says, read_marker
+from transforms.shards import Shard
+
+Place = tuple[str, str]
+"""A network and a shard, by name."""
+
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run over these shards has to do.
+
+    `planned` is the manifest the table will have, `made_by` what decides the answers of each
+    network of the run. `old` are done and stay; `new` were done by an earlier run of the same kind
+    in a result that is still in the making.
+    """
+
+    session: Session[TableManifest]
+    planned: TableManifest
+    shards: tuple[Shard, ...]
+    made_by: Mapping[str, Mapping[str, str]]
+    old: Mapping[Place, Says]
+    new: Mapping[Place, Says]
+
+    @classmethod
+    def of(
+        cls,
+        session: Session[TableManifest],
+        planned: TableManifest,
+        shards: Sequence[Shard],
+        made_by: Mapping[str, Mapping[str, str]],
+    ) -> "Plan":
+        """Look at what is there; raises InputError on what was made from something else."""
+        plan = cls(session, planned, tuple(shards), made_by, {}, {})
+        old = {} if session.mode == "overwrite" else plan.done(session.place)
+        if session.mode == "resume":
+            plan.check(old)
+            return replace(plan, old=old)
+        kept = {at: says for at, says in old.items() if plan.is_current(at, says)}
+        kept = {at: says for at, says in kept.items() if not has_failed(says["statuses"])}
+        new = {at: s for at, s in plan.done(session.output).items() if plan.is_current(at, s)}
+        return replace(plan, old=kept, new=new)
+
+    def done(self, output: Output) -> dict[Place, Says]:
+        """What marks a shard as done for a network of this run, where all of its files are."""
+        held = held_files(output.path)
+        at = [
+            (network, shard.name)
+            for network in self.made_by
+            for shard in self.shards
+            if held.issuperset(files(self.planned, network, shard.name))
+        ]
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(lambda place: read_marker(output, marker_path(*place)), at)
+            return {place: says for place, says in zip(at, found, strict=True) if says}
+
+    def is_current(self, at: Place, says: Says) -> bool:
+        """Whether this was made from what is there now."""
+        made_by, identity = self.made_by[at[0]], self._identities[at[1]]
+        return says.get("made_by") == dict(made_by) and says.get("input") == identity
+
+    def check(self, found: Mapping[Place, Says]) -> None:
+        """Raise InputError if something was made differently, or a shard has changed since."""
+        root = self.session.place.root
+        for at, says in found.items():
+            path = f"{root}/{marker_path(*at)}"
+            check_made_by(path, says["made_by"], self.made_by[at[0]])
+            if not self.is_current(at, says):
+                raise InputError(
+                    f"{path}: was made from {says.get('input')}, now there is "
+                    f"{self._identities[at[1]]}; extract changed shards again with --mode "
+                    "retry-failed, all with --mode overwrite, or choose another --output"
+                )
+
+    @property
+    def _identities(self) -> dict[str, str]:
+        return {shard.name: shard.identity for shard in self.shards}
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that have something to do."""
+        return tuple(network for network in self.made_by if self._lacking(network))
+
+    @property
+    def to_do(self) -> tuple[Shard, ...]:
+        """The shards that some network lacks."""
+        lacking = {name for network in self.made_by for name in self._lacking(network)}
+        return tuple(shard for shard in self.shards if shard.name in lacking)
+
+    def _lacking(self, network: str) -> set[str]:
+        done = self.old.keys() | self.new.keys()
+        return {shard.name for shard in self.shards if (network, shard.name) not in done}
+
+    def markers(self) -> dict[Place, Says]:
+        """What marks the shards of this run by now, those made again before those that were."""
+        return {**self.old, **self.done(self.session.output)}
+
+    def manifest(self, markers: Mapping[Place, Says]) -> TableManifest:
+        """The manifest of the table, with what is known of each file."""
+        known = dict(self.planned.files)
+        inputs, shards = dict(self.planned.inputs), dict(self.planned.shards)
+        for (_, shard), says in markers.items():
+            known |= {path: WrittenFile(**file) for path, file in says["files"].items()}
+            inputs[shard], shards[shard] = says["input"], says["records"]
+        fresh = [marker_path(*at) for at in markers if at not in self.old]
+        stale = [marker_path(*at) for at in markers if at in self.old]
+        known |= marker_sums(self.session.output, fresh)
+        known |= marker_sums(self.session.place, [path for path in stale if path not in known])
+        return replace(
+            self.planned, shards=shards, inputs=inputs, files=dict(sorted(known.items()))
+        )
+
+
+def by_shard(markers: Iterable[Says]) -> list[Says]:
+    """The statistics of each shard over all networks: a record without one of its answers counts
+    as rejected, for the reason of the network that rejects the most for that reason.
+    """
+    shards: dict[str, Says] = {}
+    for says in markers:
+        found = shards.setdefault(
+            says["shard"], {**says, "statuses": {}, "unlabelled": 0, "errors": {}}
+        )
+        rejected = {reason: n for reason, n in says["statuses"].items() if reason != OK}
+        found["statuses"] = dict(Counter(found["statuses"]) | Counter(rejected))
+        found["errors"] = dict(Counter(found["errors"]) | Counter(says["errors"]))
+        found["unlabelled"] = max(found["unlabelled"], says["unlabelled"])
+        found["records"] = min(found["records"], sum(says["statuses"].values()))
+    for found in shards.values():
+        good = found["records"] - sum(found["statuses"].values())
+        found["statuses"] |= {OK: good} if good > 0 else {}
+    return list(shards.values())
