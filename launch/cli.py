@@ -4,8 +4,11 @@ import importlib
 import inspect
 import json
 import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -23,14 +26,25 @@ COMMANDS = {
     "fit": ("pipelines.fit", "FitOptions", "learn from a table when to stop"),
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
+    "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
 }
 """Command -> module, options and one line of help; modules are imported when they are needed."""
 
 MOST_PROBLEM = 4_000
 """Characters of a message; those of parts of it, such as a name, are cut much earlier."""
 
+POSITIONAL = ("verify", "manifest")
+"""Commands whose required options are given without their names."""
+
 EXIT_USAGE = InputError.exit_code
-EXIT_INTERRUPTED = 130
+STDERR = 2
+_GO_ON = "; run the same command again to go on where it stopped"
+
+_SIGNALS: dict[int, tuple[str, int]] = {
+    signal.SIGINT: ("interrupted", 130),
+    signal.SIGTERM: ("terminated", 143),
+}
+"""Signals that end a run, and the exit codes that shells know them by."""
 
 _GIVEN_WRONG = (
     FileNotFoundError,
@@ -45,8 +59,8 @@ _GIVEN_WRONG = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0: done. 2 to 6: see `policy.errors`, with a message that says what to do. 130: interrupted. 1,
-    with a traceback, is a bug in adalabel.
+    0: done. 2 to 7: see `policy.errors`, with a message that says what to do. 130: interrupted.
+    143: terminated. 1, with a traceback, is a bug in adalabel.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -56,20 +70,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"adalabel {version('adalabel')}")
         return 0
     keep_freed_memory()
+    with _ended_by_signals(given[0]):
+        return _told(given[0], given[1:])
+
+
+def _told(command: str, arguments: list[str]) -> int:
+    """Run a command; what it raises for the user becomes a message and an exit code."""
     logging.getLogger().addFilter(_is_of_use)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:
-        return _run(given[0], given[1:])
+        return _run(command, arguments)
     except (InputError, Stopped) as error:
-        _complain(given[0], str(error))
+        _complain(command, str(error))
         return error.exit_code
     except OSError as error:
-        _complain(given[0], f"{error.filename or 'file system'}: {error.strerror or error}")
+        _complain(command, f"{error.filename or 'file system'}: {error.strerror or error}")
         return EXIT_USAGE if isinstance(error, _GIVEN_WRONG) else Unavailable.exit_code
     except KeyboardInterrupt:
-        _complain(given[0], "interrupted; run the same command again to go on where it stopped")
-        return EXIT_INTERRUPTED
+        how, code = _SIGNALS[signal.SIGINT]
+        _complain(command, how + _GO_ON)
+        return code
+
+
+@contextmanager
+def _ended_by_signals(command: str) -> Iterator[None]:
+    """End the process at once when it is told to while the body runs.
+
+    An exception would have to find its way through a runner that may hold any lock. Nothing is lost
+    by not waiting: what is not committed is done again by the next run, as after a SIGKILL.
+    """
+
+    def end(number: int, _: object) -> None:
+        how, code = _SIGNALS[number]
+        os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
+        os._exit(code)
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
@@ -87,12 +129,18 @@ def _run(command: str, arguments: list[str]) -> int:
         getattr(module, options_name),
         prog=f"adalabel {command}",
         args=ours,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=config_of(command),
     )
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())
     return 0
+
+
+def config_of(command: str) -> tuple[Any, ...]:
+    """How the options of a command are written."""
+    positional = (tyro.conf.PositionalRequiredArgs,) if command in POSITIONAL else ()
+    return (tyro.conf.FlagCreatePairsOff, *positional)
 
 
 def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # noqa: ANN401

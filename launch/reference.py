@@ -9,7 +9,7 @@ from unittest import mock
 
 import tyro
 
-from launch.cli import COMMANDS
+from launch.cli import COMMANDS, config_of
 
 WIDTH = 100
 
@@ -42,7 +42,7 @@ def help_of(command: str) -> str:
             kind,
             prog=f"adalabel {command}",
             args=["--help"],
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=config_of(command),
         )
     return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
 

@@ -6,7 +6,8 @@ Exception
     ├── TooManyBad      3  more records were rejected than --max-bad-fraction allows
     ├── OutputInUse     4  another run writes to the same output
     ├── Unavailable     5  a file system or a device failed: run the same command again
-    └── Alarm           6  the labels do not keep the policy's promise
+    ├── Alarm           6  the labels do not keep the policy's promise
+    └── Damaged         7  an output is not what its manifest says
 """
 
 import re
@@ -59,6 +60,12 @@ class Alarm(Stopped):
     """What was audited says that the labels do not keep the policy's promise."""
 
     exit_code = 6
+
+
+class Damaged(Stopped):
+    """Files of an output are not what they were when its manifest was written."""
+
+    exit_code = 7
 
 
 def shown(text: object, most: int = MOST_SHOWN) -> str:
