@@ -1,6 +1,7 @@
 """What extract and classify have in common: count shards, then run a transform over them."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,12 +10,23 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.progress import progress
+from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
+from transforms.careful import DeviceLost
 from transforms.commit import existing
 from transforms.shards import Shard, count_records
 
 _LOG = logging.getLogger("adalabel")
 
 _READERS = 16
+
+_KINDS = {
+    f"{kind.__module__}.{kind.__name__}": kind
+    for kind in (InputError, Stopped, TooManyBad, OutputInUse, Unavailable, Alarm, DeviceLost)
+}
+_RAISED = re.compile(
+    rf"^(?P<kind>{'|'.join(map(re.escape, _KINDS))}): (?P<said>.*?)( \[while running .*)?$",
+    re.MULTILINE,
+)
 
 
 def count_all(shards: Sequence[Shard]) -> dict[str, int]:
@@ -40,8 +52,17 @@ def run_shards(
     folder, extension = watched
     names = {shard.name: count for shard, count in records.items()}
     before = existing(folder, extension)
-    with (
-        progress(transform.label, names, lambda: existing(folder, extension) - before),
-        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
-    ):
-        _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
+    try:
+        with (
+            progress(transform.label, names, lambda: existing(folder, extension) - before),
+            beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
+        ):
+            _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
+    except RuntimeError as error:
+        raise as_raised(error) from error
+
+
+def as_raised(error: RuntimeError) -> Exception:
+    """What a worker raised for the user; Beam hands it on as the text of a traceback."""
+    found = list(_RAISED.finditer(str(error)))
+    return _KINDS[found[-1]["kind"]](found[-1]["said"]) if found else error

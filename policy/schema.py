@@ -20,6 +20,7 @@ MOST_DEEP = 100
 """Brackets inside brackets; ours are less than ten deep, and parsers recurse."""
 
 _MOST_DIGITS = 30
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
 
 
@@ -53,12 +54,10 @@ def to_json(value: object) -> str:
 def parse_json(text: str | bytes, where: str) -> object:
     """Parse JSON, refusing what Python would let pass: NaN, Infinity and repeated fields.
 
-    Also refused: more than MOST_BYTES or MOST_DEEP, text that is not UTF-8, half a surrogate pair,
-    and whole numbers of very many digits.
+    Also refused: more than MOST_DEEP, text that is not UTF-8, half a surrogate pair, and whole
+    numbers of very many digits.
     """
     try:
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"{len(text)} bytes; wanted at most {MOST_BYTES}")
         plain = text if isinstance(text, str) else text.decode("utf-8-sig")
         _check_depth(plain)
         value: object = json.loads(
@@ -68,7 +67,8 @@ def parse_json(text: str | bytes, where: str) -> object:
             parse_int=_whole,
             object_pairs_hook=_unique,
         )
-        json.dumps(value, ensure_ascii=False).encode()
+        if _SURROGATE.search(plain):
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: not valid JSON: a text holds half a surrogate pair") from error
     except (ValueError, RecursionError) as error:
