@@ -23,6 +23,7 @@ _KINDS = {
     f"{kind.__module__}.{kind.__name__}": kind
     for kind in (InputError, Stopped, TooManyBad, OutputInUse, Unavailable, Alarm, DeviceLost)
 }
+_STEP = re.compile(r" \[while running .*\]$")
 _RAISED = re.compile(
     rf"^(?P<kind>{'|'.join(map(re.escape, _KINDS))}): (?P<said>.*?)( \[while running .*)?$",
     re.MULTILINE,
@@ -58,11 +59,16 @@ def run_shards(
             beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
         ):
             _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
-    except RuntimeError as error:
+    except (InputError, Stopped, RuntimeError) as error:
         raise as_raised(error) from error
 
 
-def as_raised(error: RuntimeError) -> Exception:
-    """What a worker raised for the user; Beam hands it on as the text of a traceback."""
+def as_raised(error: Exception) -> Exception:
+    """What a worker raised for the user.
+
+    Beam adds the step's name to it, and hands on what other processes raised as a traceback's text.
+    """
+    if isinstance(error, (InputError, Stopped)):
+        return type(error)(_STEP.sub("", str(error.args[0])))
     found = list(_RAISED.finditer(str(error)))
     return _KINDS[found[-1]["kind"]](found[-1]["said"]) if found else error

@@ -39,6 +39,16 @@ def test_what_a_worker_raises_for_the_user_comes_out_as_it_is(
     assert caught.value.exit_code == code
 
 
+def test_what_another_process_raised_is_found_in_the_text_of_its_traceback() -> None:
+    text = (
+        "Traceback (most recent call last):\n  File x\npolicy.errors.InputError: first\n\n"
+        "During handling:\n\ntransforms.careful.DeviceLost: net: cuda:0 is lost: a [while running "
+        "'Label-ptransform-7']\n"
+    )
+    found = as_raised(RuntimeError(text))
+    assert (type(found), str(found)) == (DeviceLost, "net: cuda:0 is lost: a")
+
+
 def test_a_bug_is_raised_as_beam_told_it(tmp_path: Path) -> None:
     shards = {tiny.shard("a", tmp_path / "a.tar"): 1}
     with pytest.raises(Exception, match="a bug"):
