@@ -1,6 +1,7 @@
 """What extract and classify have in common: count shards, then run a transform over them."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,13 +10,24 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.progress import progress
+from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
+from transforms.careful import DeviceLost
 from transforms.commit import existing
-from transforms.failures import reasons_told
 from transforms.shards import Shard, count_records
 
 _LOG = logging.getLogger("adalabel")
 
 _READERS = 16
+
+_KINDS = {
+    f"{kind.__module__}.{kind.__name__}": kind
+    for kind in (InputError, Stopped, TooManyBad, OutputInUse, Unavailable, Alarm, DeviceLost)
+}
+_STEP = re.compile(r" \[while running .*\]$")
+_RAISED = re.compile(
+    rf"^(?P<kind>{'|'.join(map(re.escape, _KINDS))}): (?P<said>.*?)( \[while running .*)?$",
+    re.MULTILINE,
+)
 
 
 def count_all(shards: Sequence[Shard]) -> dict[str, int]:
@@ -41,9 +53,22 @@ def run_shards(
     folder, extension = watched
     names = {shard.name: count for shard, count in records.items()}
     before = existing(folder, extension)
-    with (
-        progress(transform.label, names, lambda: existing(folder, extension) - before),
-        reasons_told(),
-        beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
-    ):
-        _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
+    try:
+        with (
+            progress(transform.label, names, lambda: existing(folder, extension) - before),
+            beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
+        ):
+            _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
+    except (InputError, Stopped, RuntimeError) as error:
+        raise as_raised(error) from error
+
+
+def as_raised(error: Exception) -> Exception:
+    """What a worker raised for the user.
+
+    Beam adds the step's name to it, and hands on what other processes raised as a traceback's text.
+    """
+    if isinstance(error, (InputError, Stopped)):
+        return type(error)(_STEP.sub("", str(error.args[0])))
+    found = list(_RAISED.finditer(str(error)))
+    return _KINDS[found[-1]["kind"]](found[-1]["said"]) if found else error

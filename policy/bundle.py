@@ -15,7 +15,7 @@ from policy.heads import Head, heads_from_bytes, heads_to_bytes
 from policy.losses import Metric, Objective
 from policy.mixture import Mixture, Routing
 from policy.rules import Policy
-from policy.schema import STRICT, from_json, to_json
+from policy.schema import MOST_BYTES, STRICT, from_json, to_json
 
 POLICY = "policy.json"
 HEADS = "heads.safetensors"
@@ -122,7 +122,7 @@ def read_bundle(folder: str) -> Bundle:
     path = f"{folder}/{POLICY}"
     if not exists(path):
         raise InputError(f"{folder}: no {POLICY} there; make one with `adalabel fit --policy`")
-    found = from_json(_PolicyFile, read_bytes(path, "the policy"), path)
+    found = from_json(_PolicyFile, read_bytes(path, "the policy", MOST_BYTES), path)
     policy: Routing = found.policy
     if found.mixed_with is not None:
         other = found.mixed_with

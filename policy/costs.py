@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError
 from policy.files import read_bytes
-from policy.schema import STRICT, from_json
+from policy.schema import MOST_BYTES, STRICT, from_json
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,4 +32,4 @@ class Costs:
 
 def read_costs(path: str) -> Costs:
     """Read costs.json."""
-    return from_json(Costs, read_bytes(path, "the file of costs"), path)
+    return from_json(Costs, read_bytes(path, "the file of costs", MOST_BYTES), path)

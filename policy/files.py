@@ -28,14 +28,20 @@ def exists(path: str) -> bool:
     return bool(filesystem.get_file_info(inner).type == pafs.FileType.File)
 
 
-def read_bytes(path: str, what: str) -> bytes:
-    """All of a file; raises InputError if it cannot be read. `what` names it there."""
+def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
+    """All of a file; raises InputError if it cannot be read. `what` names it there.
+
+    A file of more than `most` bytes is refused before it is read.
+    """
     filesystem, inner = filesystem_of(path)
     try:
         with filesystem.open_input_stream(inner) as stream:
-            return bytes(stream.read())
+            content = bytes(stream.read() if most is None else stream.read(most + 1))
     except OSError as error:
         raise InputError(f"{path}: {what} cannot be read: {error}") from error
+    if most is not None and len(content) > most:
+        raise InputError(f"{path}: {what} has more than {most} bytes; is it another file?")
+    return content
 
 
 def write_bytes(path: str, content: bytes) -> None:

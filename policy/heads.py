@@ -40,7 +40,10 @@ class Head:
             raise InputError(
                 f"head: fitted on {self.weight.shape[1]} features, given {features.shape[1]}"
             )
-        return answers_from_logits(features.astype(np.float32) @ self.weight.T + self.bias, k)
+        with np.errstate(invalid="ignore", over="ignore"):  # 0 x inf: the row is not finite then
+            logits = features.astype(np.float32) @ self.weight.T + self.bias
+        logits[~np.isfinite(features).all(axis=1)] = np.nan  # whatever the weights make of infinity
+        return answers_from_logits(logits, k)
 
 
 def heads_to_bytes(heads: Mapping[str, Head]) -> bytes:

@@ -15,6 +15,9 @@ OK = "ok"
 NONFINITE = "nonfinite"
 """The status of an image for which a network gave NaN or infinity."""
 
+NETWORK = "network"
+"""The status of an image on which a network fails: it raises, or does not fit into memory."""
+
 _TAIL = [pa.field("status", pa.string(), nullable=False), pa.field("error", pa.string())]
 
 ANSWERS_SCHEMA = pa.schema(

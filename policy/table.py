@@ -15,14 +15,14 @@ from pydantic.dataclasses import dataclass
 
 from policy.answers import Answers, concatenate
 from policy.costs import Costs
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.files import exists, filesystem_of, read_bytes
 from policy.graph import StageGraph
 from policy.losses import Metric, Objective
 from policy.manifest import WrittenFile
 from policy.problem import Problem
 from policy.rows import ANSWERS_SCHEMA, OK
-from policy.schema import STRICT, from_json
+from policy.schema import MOST_BYTES, STRICT, from_json
 
 MANIFEST = "manifest.json"
 _BEST = 5
@@ -170,7 +170,7 @@ def read_manifest(table: str) -> TableManifest:
             f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` or `adalabel "
             "import` (again) first"
         )
-    return from_json(TableManifest, read_bytes(path, "the manifest"), path)
+    return from_json(TableManifest, read_bytes(path, "the manifest", MOST_BYTES), path)
 
 
 def read_table(table: str, k: int | None = None) -> Table:
@@ -218,8 +218,14 @@ def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
         filesystem, local = filesystem_of(path)
         try:
             whole = pq.read_table(local, filesystem=filesystem, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: cannot be read: {error}. Extract it again.") from error
+        except (
+            OSError,
+            ValueError,
+            pa.ArrowException,
+        ) as error:  # damaged text: UnicodeDecodeError
+            raise InputError(
+                f"{path}: cannot be read: {shown(error)}. Extract it again."
+            ) from error
         if not whole.schema.equals(ANSWERS_SCHEMA):
             raise InputError(f"{path}: not a file of answers, or damaged. Extract it again.")
         for column in ("classes", "probabilities"):

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.files import filesystem_of
 from policy.rows import FEATURES_SCHEMA
 from policy.table import Table, features_path, read_manifest
@@ -102,8 +102,8 @@ def _of_shard(
                     _check_keys(path, chosen["key"], table, rows[first:last])
                     yield rows[first:last], _matrix(path, chosen["features"])
                 seen += len(batch)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}. Extract it again.") from error
+    except (OSError, ValueError, pa.ArrowException) as error:  # damaged text: UnicodeDecodeError
+        raise InputError(f"{path}: cannot be read: {shown(error)}. Extract it again.") from error
     if places[-1] >= seen:
         raise _misaligned(path, table.keys[rows[-1]], f"its {seen} rows end before it")
 

@@ -28,8 +28,8 @@ class Counting(Engine):
     """An engine that keeps the size of every batch it was given, by stage."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
         self.batches: dict[str, list[int]] = {}
+        super().__init__(*args, **kwargs)
 
     def _count(self, stage: str, n: int) -> None:
         self.batches.setdefault(stage, []).append(n)

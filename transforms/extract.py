@@ -1,7 +1,7 @@
 """Extraction: every answer and every exit's pooled features for every image, as table files."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -59,11 +59,45 @@ class ExtractStep:
     def flush(self) -> Iterator[Placed]:
         """Run what is waiting as one last, smaller batch."""
         batch, self._waiting = self._waiting, []
-        if batch:
-            pixels = {name: [item.pixels[name] for item in batch] for name in self.inputs}
-            answers, features = run_all(self.engine, pixels, self.topk)
-            for row, item in enumerate(batch):
-                yield item, _row(item, row, answers, features)
+        rows: list[dict[str, Any]] = [{**_origin(item), "status": OK} for item in batch]
+        inputs: dict[str, torch.Tensor] = {}
+        for network, trunks in self.engine.trunks.items():
+            work = partial(self._run, network, batch, inputs)
+            parts, failures = self.engine.careful.run(network, len(batch), work)
+            for part in parts:
+                _fill(rows[part.start : part.stop], network, *part.value)
+            for bad in failures:
+                reason = {"status": bad.status, "error": bad.error}
+                rows[bad.row]["answers"][network] = {**_NOTHING, **reason}
+                rows[bad.row]["features"] |= {key: {**_NO_FEATURES, **reason} for key in trunks}
+        yield from zip(batch, rows, strict=True)
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        network: str,
+        batch: list[Prepared],
+        inputs: dict[str, torch.Tensor],
+        start: int,
+        stop: int,
+    ) -> tuple[Answers, dict[str, NDArray[np.float16]]]:
+        """A network's answer and its trunks' features for some images of a batch.
+
+        `inputs` keeps those of the whole batch for the next network that wants the same.
+        """
+        if stop - start < len(batch):
+            inputs = {}
+        trunks, made = self.engine.trunks[network], {}
+        for stage in self.engine.graph.needed((network, *trunks)):
+            if stage.name in self.inputs:
+                if stage.name not in inputs:
+                    pixels = [item.pixels[stage.name] for item in batch[start:stop]]
+                    inputs[stage.name] = self.engine.input_batch(stage.name, pixels)
+                made[stage.name] = inputs[stage.name]
+            elif stage.name not in (network, DECODE):
+                made[stage.name] = self.engine.run(stage.name, made)
+        features = {trunk: self.engine.features(made[trunk]) for trunk in trunks}
+        return self.engine.answer(network, made, self.topk), features
 
     def reject(self, item: Prepared) -> Row:
         """Nothing but where the record came from and why there is no answer."""
@@ -92,7 +126,7 @@ class ExtractStep:
             answers = parquet_bytes(own, ANSWERS_SCHEMA, says)
             files = {answers_path(network, shard.name): answers}
             for trunk in trunks:
-                own = [{**row, "features": row["features"].get(trunk)} for row in rows]
+                own = [row | row["features"].get(trunk, _NO_FEATURES) for row in rows]
                 path = features_path(trunk, shard.name)
                 files[path] = parquet_bytes(own, FEATURES_SCHEMA, says)
             times = {"started": started, "finished": time.time()}
@@ -111,6 +145,7 @@ class ExtractStep:
 
 
 _NOTHING: Row = {"classes": None, "probabilities": None, "entropy": None}
+_NO_FEATURES: Row = {"features": None}
 
 
 def _origin(item: Prepared) -> dict[str, Any]:
@@ -118,33 +153,49 @@ def _origin(item: Prepared) -> dict[str, Any]:
     return origin | {"answers": {}, "features": {}}
 
 
-def _row(
-    item: Prepared,
-    row: int,
-    answers: Mapping[str, Answers],
+def _fill(
+    rows: Sequence[dict[str, Any]],
+    network: str,
+    answers: Answers,
     features: Mapping[str, NDArray[np.float16]],
-) -> Row:
-    """The record's columns, with those of each answer and trunk under its name."""
-    found: dict[str, Any] = {**_origin(item), "status": OK}
-    for name, answer in answers.items():
-        if answer.finite[row]:
-            found["answers"][name] = {
-                "classes": answer.classes[row],
-                "probabilities": answer.probabilities[row],
-                "entropy": answer.entropy[row],
-            }
+) -> None:
+    """Add a network's columns to the rows of its images, or why there are none.
+
+    Features beyond float16 reject the answer too: an exit that looks at them rejects the image.
+    """
+    finite: dict[str, NDArray[np.bool_]] = {
+        trunk: np.asarray(np.isfinite(pooled).all(axis=1)) for trunk, pooled in features.items()
+    }
+    for number, row in enumerate(rows):
+        bad = [trunk for trunk in features if not finite[trunk][number]]
+        for trunk, pooled in features.items():
+            row["features"][trunk] = {"features": pooled[number]}
+            if trunk in bad:
+                row["features"][trunk] = {**_NO_FEATURES, **_nonfinite(f"{trunk} (as float16)")}
+        if not answers.finite[number]:
+            row["answers"][network] = {**_NOTHING, **_nonfinite(network)}
+        elif bad:
+            row["answers"][network] = {**_NOTHING, **_nonfinite(f"{bad[0]} (as float16)")}
         else:
-            error = f"{name} gave NaN or infinity"
-            found["answers"][name] = {**_NOTHING, "status": NONFINITE, "error": error}
-    found["features"] = {name: pooled[row] for name, pooled in features.items()}
-    return found
+            row["answers"][network] = {
+                "classes": answers.classes[number],
+                "probabilities": answers.probabilities[number],
+                "entropy": answers.entropy[number],
+            }
+
+
+def _nonfinite(what: str) -> Row:
+    return {"status": NONFINITE, "error": f"{what} gave NaN or infinity"}
 
 
 @torch.inference_mode()
 def run_all(
     engine: Engine, pixels: Mapping[str, list[NDArray[np.uint8]]], topk: int | None
 ) -> tuple[dict[str, Answers], dict[str, NDArray[np.float16]]]:
-    """Every answer and every trunk's pooled features for one batch, given its input pixels."""
+    """Every answer and every trunk's pooled features for one batch, given its input pixels.
+
+    The obvious way, without care for items that fail; what ExtractStep writes agrees with it.
+    """
     made = {name: engine.input_batch(name, images) for name, images in pixels.items()}
     answers, features = {}, {}
     trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}

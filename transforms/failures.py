@@ -1,14 +1,13 @@
-"""Why a worker stopped, carried through any runner: runners hand on the text of an error only."""
+"""Why a worker stopped, in one line: runners hand on the text of an error only."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from policy import errors
 from policy.errors import InputError, Stopped, Unavailable, shown
 from transforms.shards import ReadFailed
 
-_LAST = re.compile(r"^policy\.errors\.(\w+): (.*)$", re.MULTILINE)
+_MOST = 4_000
+"""Characters of a reason; the parts of it, such as a file's name, are cut much earlier."""
 
 
 @contextmanager
@@ -27,21 +26,3 @@ def reasons_given() -> Iterator[None]:
         raise Unavailable(
             f"{shown(what)}; what is done stays done. Mend it and run the same command again."
         ) from error
-
-
-@contextmanager
-def reasons_told() -> Iterator[None]:
-    """In the launcher: an error of the runner's that tells what a worker raised becomes that."""
-    try:
-        yield
-    except (InputError, Stopped):
-        raise
-    except Exception as error:  # each runner has its own kind
-        found = _LAST.findall(str(error))
-        if not found:
-            raise
-        name, message = found[-1]
-        raise getattr(errors, name)(re.sub(r" \[while running '.*?'\]$", "", message)) from error
-
-
-_MOST = 4_000

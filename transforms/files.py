@@ -3,20 +3,27 @@
 from apache_beam.io.filesystems import FileSystems
 
 from policy.errors import InputError
+from policy.schema import MOST_BYTES
 
 
-def read_bytes(path: str, what: str) -> bytes:
-    """Read a whole file through Beam's filesystems; `what` names it in errors."""
+def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
+    """Read a whole file through Beam's filesystems; `what` names it in errors.
+
+    No more than `most` bytes are read, and a file that has more is refused.
+    """
     try:
         with FileSystems.open(path, compression_type="uncompressed") as file:
-            return bytes(file.read())
+            content = bytes(file.read() if most is None else file.read(most + 1))
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
         raise InputError(f"{path}: {what} cannot be read: {error}") from error
+    if most is not None and len(content) > most:
+        raise InputError(f"{path}: {what} has more than {most} bytes; is it another file?")
+    return content
 
 
 def read_text(path: str, what: str) -> str:
-    """Read a whole UTF-8 file, as `read_bytes` does."""
+    """Read a whole UTF-8 file of at most MOST_BYTES, as `read_bytes` does."""
     try:
-        return read_bytes(path, what).decode()
+        return read_bytes(path, what, MOST_BYTES).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {what} is not UTF-8: {error}") from error

@@ -11,10 +11,11 @@ from typing import Any
 import apache_beam as beam
 import torch
 
+from policy.answers import Answers
 from policy.bundle import Bundle
 from policy.errors import InputError
 from policy.mixture import answers_used
-from policy.rows import LABELS_SCHEMA, NONFINITE, OK, account, parquet_bytes
+from policy.rows import LABELS_SCHEMA, OK, account, parquet_bytes
 from policy.table import IMPORTED
 from transforms.commit import Output
 from transforms.done import Says, commit_shard, done_before
@@ -66,10 +67,13 @@ class LabelStep:
 
     def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:
         for group in groups:
-            yield from self._rows(group) if group.finite else self._nonfinite(group)
+            yield from (
+                self._rejected(group)
+                if group.answers is None or group.status != OK
+                else (self._rows(group, group.answers))
+            )
 
-    def _rows(self, group: Routed) -> Iterator[Placed]:
-        answers = group.answers
+    def _rows(self, group: Routed, answers: Answers) -> Iterator[Placed]:
         for row, item in enumerate(group.items):
             best = int(answers.classes[row, 0])
             yield (
@@ -87,7 +91,7 @@ class LabelStep:
                 },
             )
 
-    def _nonfinite(self, group: Routed) -> Iterator[Placed]:
+    def _rejected(self, group: Routed) -> Iterator[Placed]:
         for item in group.items:
             yield (
                 item,
@@ -95,8 +99,8 @@ class LabelStep:
                     "key": item.key,
                     "trail": list(group.trail),
                     "cost": group.cost,
-                    "status": NONFINITE,
-                    "error": f"{group.trail[-1]} gave NaN or infinity",
+                    "status": group.status,
+                    "error": group.error,
                 },
             )
 

@@ -13,10 +13,9 @@ from typing import Any, cast
 import safetensors.torch
 import torch
 import torchvision
-from safetensors import SafetensorError
 from torch import nn
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from transforms.files import read_bytes, read_text
 from transforms.images import InputSpec
 from transforms.networks_file import (
@@ -55,7 +54,19 @@ def load_network(spec: NetworkSpec, networks: NetworksFile, names: tuple[str, ..
     factory = _factory(spec)
     module, wanted, identity = (_torchvision if spec.weights == DEFAULT else _own)(spec, factory)
     module.eval().requires_grad_(requires_grad=False)
+    _check_numbers(spec, module)
     return Network(spec, module, wanted, fingerprint(spec, wanted, names, identity))
+
+
+def _check_numbers(spec: NetworkSpec, module: nn.Module) -> None:
+    """Refuse weights that are no numbers; a buffer may hold infinity, as a mask does."""
+    wrong = [n for n, weight in module.named_parameters() if not torch.isfinite(weight).all()]
+    wrong += [name for name, buffer in module.named_buffers() if torch.isnan(buffer).any()]
+    if wrong:
+        raise InputError(
+            f"network {spec.name!r}: {spec.weights} holds NaN or infinity in {wrong[0]!r}"
+            f"{f' and {len(wrong) - 1} more' if wrong[1:] else ''}; get the weights again"
+        )
 
 
 def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
@@ -130,6 +141,7 @@ def _own(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> tuple[nn.Modul
     content = read_bytes(spec.weights, f"weights of network {spec.name!r}")
     state = _state(content, spec)
     module = _built(spec, factory)
+    _check_kinds(spec, state, module.state_dict())
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -141,19 +153,45 @@ def _own(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> tuple[nn.Modul
     return module, wanted, hashlib.sha256(content).hexdigest()
 
 
+def _check_kinds(
+    spec: NetworkSpec, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse what loading would convert silently: fractions to whole numbers, or the reverse."""
+    for name, tensor in state.items():
+        ours = wanted.get(name, tensor)
+        if (tensor.is_floating_point(), tensor.is_complex()) != (
+            ours.is_floating_point(),
+            ours.is_complex(),
+        ):
+            raise InputError(
+                f"network {spec.name!r}: {spec.weights} holds {name!r} as {tensor.dtype}; wanted "
+                f"{ours.dtype}"
+            )
+
+
 def _state(content: bytes, spec: NetworkSpec) -> Mapping[str, torch.Tensor]:
     """A state dict from safetensors or from torch's own format; nothing is ever unpickled."""
+    where = f"network {spec.name!r}: {spec.weights}"
     try:
         if spec.weights.endswith(".safetensors"):
             return safetensors.torch.load(content)
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except pickle.UnpicklingError as error:  # torch's own text says how to run the code
         raise InputError(
-            f"network {spec.name!r}: {spec.weights} holds no readable weights: {error}. Wanted "
+            f"{where} holds no readable weights: it is damaged, or a pickle of other objects or "
+            "code, which is never run. Wanted safetensors, or a state dict saved with torch.save."
+        ) from error
+    except Exception as error:  # damaged bytes break torch's reader in any way
+        raise InputError(
+            f"{where} holds no readable weights: {type(error).__name__}: {shown(error)}. Wanted "
             "safetensors, or a state dict saved with torch.save."
         ) from error
     if not isinstance(state, Mapping):
-        raise InputError(
-            f"network {spec.name!r}: {spec.weights} holds {type(state).__name__}, not a state dict"
-        )
+        raise InputError(f"{where} holds {type(state).__name__}, not a state dict")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise InputError(
+                f"{where} holds {type(tensor).__name__} under {shown(name, 80)!r}, not a tensor; "
+                "save only the state dict"
+            )
     return state

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.schema import STRICT, from_fields
 from transforms.files import read_text
 from transforms.images import InputSpec
@@ -75,8 +75,8 @@ def read_networks(path: str) -> NetworksFile:
     text = read_text(path, "the networks file")
     try:
         fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers of many digits
+        raise InputError(f"{path}: not valid TOML: {shown(error)}") from error
     networks = from_fields(NetworksFile, fields, path)
     folder = posixpath.dirname(path if "://" in path else str(Path(path).absolute()))
     return replace(

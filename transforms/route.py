@@ -5,20 +5,22 @@ run when it holds a full batch, of images of any shard; what is left in the queu
 `flush` says that no more will come.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policy.answers import Answers, concatenate
+from policy.answers import Answers
 from policy.mixture import Routing, answers_used
+from policy.rows import NONFINITE, OK
 from policy.rules import STOP
 from transforms.images import InputSpec, fit
 from transforms.prepare import Prepared
+from transforms.queues import Batch, Queue, pick
 from transforms.stages import DECODE, Engine
 
 Trail = tuple[str, ...]
@@ -32,66 +34,16 @@ class Routed:
     """Images that left the network together: same trail, same cost per image.
 
     `answers` give the label, in the order of `items`: the last answer's, or the mean of the trail.
-    `finite` is False where the last answer was NaN or infinite, and so no decision was made.
+    With another `status` than OK, no decision was made, and `error` says why: the last answer was
+    NaN or infinite, or the next one could not be got at all (`answers` is None then).
     """
 
     items: Sequence[Prepared]
     trail: Trail
     cost: float
-    answers: Answers
-    finite: bool = True
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Images with the same trail, the tensors kept for later stages, and the answers so far."""
-
-    items: list[Prepared]
-    made: dict[str, torch.Tensor] = field(default_factory=dict)
-    got: dict[str, Answers] = field(default_factory=dict)
-
-    def take(self, rows: NDArray[np.intp]) -> "_Batch":
-        index = torch.from_numpy(rows)
-        return _Batch(
-            [self.items[row] for row in rows],
-            {name: tensor[index.to(tensor.device)] for name, tensor in self.made.items()},
-            {name: answers.take(rows) for name, answers in self.got.items()},
-        )
-
-
-def _join(parts: Sequence[_Batch]) -> _Batch:
-    if len(parts) == 1:
-        return parts[0]
-    return _Batch(
-        [item for part in parts for item in part.items],
-        {name: torch.cat([part.made[name] for part in parts]) for name in parts[0].made},
-        {name: concatenate(part.got[name] for part in parts) for name in parts[0].got},
-    )
-
-
-class _Queue:
-    """Images waiting for one answer; gives them back in batches of the asked size."""
-
-    def __init__(self) -> None:
-        self.parts: deque[_Batch] = deque()
-        self.waiting = 0
-
-    def put(self, batch: _Batch) -> None:
-        self.parts.append(batch)
-        self.waiting += len(batch.items)
-
-    def take(self, size: int) -> _Batch:
-        taken: list[_Batch] = []
-        missing = min(size, self.waiting)
-        while missing:
-            part = self.parts.popleft()
-            if len(part.items) > missing:
-                self.parts.appendleft(part.take(np.arange(missing, len(part.items))))
-                part = part.take(np.arange(missing))
-            taken.append(part)
-            missing -= len(part.items)
-            self.waiting -= len(part.items)
-        return _join(taken)
+    answers: Answers | None
+    status: str = OK
+    error: str | None = None
 
 
 class Router:
@@ -125,7 +77,7 @@ class Router:
         self._plans: dict[_Place, tuple[frozenset[str], frozenset[str]]] = {}
         self._depth = {answer: i for i, answer in enumerate(self._order())}
         self._first: list[list[Prepared]] = [[] for _ in policy.arms]
-        self._queues: dict[_Place, _Queue] = {}
+        self._queues: dict[_Place, Queue] = {}
 
     def _order(self) -> list[str]:
         """Every answer in use, each before those that may follow it."""
@@ -153,8 +105,8 @@ class Router:
         yield from self._run_queues(at_least=1)
 
     def _run_first(self, arm: int) -> Iterator[Routed]:
-        batch, self._first[arm] = _Batch(self._first[arm]), []
-        yield from self._run((arm, (), self.policy.arms[arm].start), batch)
+        batch, self._first[arm] = Batch(self._first[arm]), []
+        yield from self._run((arm, (), self.policy.arms[arm].start), [batch])
 
     def _run_queues(self, at_least: int) -> Iterator[Routed]:
         while True:
@@ -165,16 +117,28 @@ class Router:
             yield from self._run(place, self._queues[place].take(self.batch_size))
 
     @torch.inference_mode()
-    def _run(self, place: _Place, batch: _Batch) -> Iterator[Routed]:
-        """Get one more answer for a batch, then send each image where the policy says."""
+    def _run(self, place: _Place, waiting: list[Batch]) -> Iterator[Routed]:
+        """Get one more answer for these images, then send each where the policy says."""
+        _, before, answer = place
+        items = [item for batch in waiting for item in batch.items]
+        get = partial(self._get, before, answer, waiting)
+        parts, failures = self.engine.careful.run(answer, len(items), get)
+        cost = self.graph.cost(before)
+        for bad in failures:
+            yield Routed([items[bad.row]], before, cost, None, bad.status, bad.error)
+        for part in parts:
+            yield from self._send(place, part.value)
+
+    def _send(self, place: _Place, batch: Batch) -> Iterator[Routed]:
+        """Send each image, with its new answer, where the policy says."""
         arm, before, answer = place
-        self._get(before, answer, batch)
         trail, policy = (*before, answer), self.policy.arms[arm]
         cost = self.graph.cost(trail)
         finite = batch.got[answer].finite
         if not finite.all():
             bad = batch.take(np.flatnonzero(~finite))
-            yield Routed(bad.items, trail, cost, bad.got[answer].top(self.topk), finite=False)
+            answers, error = bad.got[answer].top(self.topk), f"{answer} gave NaN or infinity"
+            yield Routed(bad.items, trail, cost, answers, NONFINITE, error)
             batch = batch.take(np.flatnonzero(finite))
         for action, rows in policy.split(batch.got) if batch.items else ():
             if action == STOP:
@@ -184,8 +148,11 @@ class Router:
             else:
                 self._wait((arm, trail, action), batch, rows)
 
-    def _get(self, trail: Trail, answer: str, batch: _Batch) -> None:
-        """Run the stages that the answer needs and nobody has run yet; adds to the batch."""
+    def _get(
+        self, trail: Trail, answer: str, waiting: Sequence[Batch], start: int, stop: int
+    ) -> Batch:
+        """Some of the images, with what the answer needs run where nobody has run it yet."""
+        batch = pick(waiting, start, stop)
         done = {stage.name for stage in self.graph.needed(trail)}
         for stage in self.graph.needed((answer,)):
             if stage.name in done or stage.name == DECODE:
@@ -197,6 +164,7 @@ class Router:
                 batch.got[answer] = self.engine.answer(answer, batch.made, self.k)
             else:
                 batch.made[stage.name] = self.engine.run(stage.name, batch.made)
+        return batch
 
     def _pixels(self, stage: str, items: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
         if stage in self.inputs:
@@ -205,11 +173,11 @@ class Router:
         images = [item.image for item in items if item.image is not None]
         return list(self.pool.map(fit, images, [spec] * len(images)))
 
-    def _wait(self, place: _Place, batch: _Batch, rows: NDArray[np.intp]) -> None:
+    def _wait(self, place: _Place, batch: Batch, rows: NDArray[np.intp]) -> None:
         """Queue these images for an answer with only what the rest of their way may need."""
         tensors, inputs = self._ahead(place)
         made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
-        kept = _Batch(batch.items, made, batch.got).take(rows)
+        kept = Batch(batch.items, made, batch.got).take(rows)
         decoded = bool(inputs - self.inputs.keys())
         items = [
             replace(
@@ -220,7 +188,7 @@ class Router:
             )
             for item in kept.items
         ]
-        self._queues.setdefault(place, _Queue()).put(replace(kept, items=items))
+        self._queues.setdefault(place, Queue()).put(replace(kept, items=items))
 
     def _ahead(self, place: _Place) -> tuple[frozenset[str], frozenset[str]]:
         """What may still be needed on the way to an answer and beyond: tensors, and inputs."""

@@ -13,10 +13,12 @@ from policy.answers import Answers, answers_from_logits
 from policy.errors import InputError
 from policy.graph import IMAGE, Stage, StageGraph
 from policy.heads import Head
+from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
 from transforms.images import InputSpec
 from transforms.networks import Network, class_names, load_network
 from transforms.networks_file import NetworksFile
+from transforms.probe import probe
 
 DECODE = "decode"
 """The stage that every image goes through first: from encoded bytes to pixels."""
@@ -27,7 +29,7 @@ class Engine:
 
     `graph` prices them in GMAC per image, exactly; decoding and resizing cost none. `inputs` maps
     each input stage to what it makes of a decoded image; `trunks` maps each network to the stages
-    whose pooled output its exits look at; `fingerprints` are by network.
+    whose pooled output its exits look at; `fingerprints` are by network. `careful` runs batches.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Engine:
     ) -> None:
         """Load networks (`only` these, by name) and heads, by exit stage."""
         self.device = usable_device(device)
+        self.careful = Careful(str(self.device))
         self.class_names = class_names(networks)
         self.heads = dict(heads or {})
         self.inputs: dict[str, InputSpec] = {}
@@ -60,6 +63,7 @@ class Engine:
         unknown = [name for name in self.heads if name not in self.graph.answers]
         if unknown:
             raise InputError(f"no network has the exit {unknown[0]!r} that a head was fitted for")
+        probe(self)
 
     def _add(self, network: Network) -> None:
         """Cut one network and add its stages to the graph."""

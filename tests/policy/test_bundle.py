@@ -128,7 +128,21 @@ def set_rule(fields: Fields, **values: object) -> None:
 
 
 MALFORMED: dict[str, Callable[[Fields], object]] = {
-    "version: Input should be 1 (found '2')": lambda f: f.update(version=2),
+    "made by a newer adalabel (version 2, this one reads 1); update": lambda f: f.update(version=2),
+    "version: Input should be 1 (found '0')": lambda f: f.update(version=0),
+    "edges go in a circle: big -> small -> big": lambda f: f["policy"]["graph"].update(
+        edges=[["small", "big"], ["big", "small"]]
+    ),
+    "'medium'], which is not an answer of this graph": lambda f: f["policy"]["graph"].update(
+        edges=[["small", "medium"]]
+    ),
+    "stage 'decode' needs ['big'], which no earlier stage makes": lambda f: f["policy"]["graph"][
+        "stages"
+    ][0].update(needs=["big"]),
+    "is empty, reserved or used twice": lambda f: f["policy"]["graph"]["stages"][0].update(name=""),
+    "rules at one answer; wanted at most one": lambda f: f["policy"]["rules"].append(
+        f["policy"]["rules"][1]
+    ),
     "version: Field required": lambda f: f.pop("version"),
     "policy: Field required": lambda f: f.pop("policy"),
     "evidence: Field required": lambda f: f.pop("evidence"),

@@ -34,3 +34,10 @@ def test_a_file_can_be_deleted_twice(folder: str) -> None:
 def test_a_missing_file_is_named(folder: str) -> None:
     with pytest.raises(InputError, match=r"none: the policy cannot be read: .*No such file"):
         read_bytes(f"{folder}/none", "the policy")
+
+
+def test_a_file_of_more_bytes_than_wanted_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    assert read_bytes(str(tmp_path / "f"), "the policy", 5) == b"12345"
+    with pytest.raises(InputError, match=r"/f: the policy has more than 4 bytes; is it another"):
+        read_bytes(str(tmp_path / "f"), "the policy", 4)

@@ -2,9 +2,10 @@ import datetime as dt
 
 import pytest
 
+from policy.costs import Costs
 from policy.errors import InputError
 from policy.graph import Stage, StageGraph
-from policy.schema import from_fields, from_json, parse_json, to_json
+from policy.schema import MOST_DEEP, from_fields, from_json, parse_json, to_json
 
 STAGE = '{"name": "a", "cost": 1.5, "needs": ["image"], "answers": true}'
 
@@ -110,3 +111,51 @@ def test_a_repeated_field_is_found_at_any_depth() -> None:
 def test_a_number_too_large_for_a_float_is_infinity_and_refused_anywhere() -> None:
     with pytest.raises(InputError, match="1e999"):
         parse_json('{"about": {"x": 1e999}}', "x")
+
+
+@pytest.mark.parametrize("opened", ["[", '{"a":', '[{"]]]":'])
+@pytest.mark.parametrize("times", [MOST_DEEP + 1, 100_000])
+def test_absurd_depth_is_refused_before_it_is_parsed(opened: str, times: int) -> None:
+    with pytest.raises(InputError, match=r"^x: not valid JSON: brackets more than 100 deep at"):
+        parse_json(opened * times, "x")
+
+
+def test_brackets_in_texts_and_beside_each_other_are_not_deep() -> None:
+    text = "[" + ",".join(['"[[[[\\"[["', "[]", "{}"] * 100) + "]"
+    assert len(parse_json(text, "x")) == 300
+    assert parse_json("[" * MOST_DEEP + "]" * MOST_DEEP, "x")
+
+
+@pytest.mark.parametrize("digits", [31, 10**5])
+def test_a_whole_number_of_very_many_digits_is_refused(digits: int) -> None:
+    with pytest.raises(InputError, match=f"^x: .*a whole number of {digits} digits; wanted at mo"):
+        parse_json("9" * digits, "x")
+
+
+@pytest.mark.parametrize("text", ['["\\ud800"]', '{"\\uDFFF": 1}', '["\ud800"]'])
+def test_half_a_surrogate_pair_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^x: not valid JSON: a text holds half a surrogate pair"):
+        parse_json(text, "x")
+
+
+def test_whole_surrogate_pairs_are_read() -> None:
+    assert parse_json('["\\ud83d\\ude00"]', "x") == ["\U0001f600"]
+
+
+@pytest.mark.parametrize("content", ['"\xe9"'.encode("latin-1"), "[1]".encode("utf-16")])
+def test_what_is_not_utf8_is_refused(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"^x: not valid JSON: .*utf-8"):
+        parse_json(content, "x")
+
+
+def test_a_newer_file_is_told_as_such_whatever_else_is_in_it() -> None:
+    with pytest.raises(
+        InputError, match=r"^c: made by a newer adalabel \(version 2, this one reads 1\); update"
+    ):
+        from_json(Costs, '{"version": 2, "prices": {}}', "c")
+
+
+@pytest.mark.parametrize("version", ["0", "true", '"2"'])
+def test_a_version_that_is_none_is_not_taken_for_newer(version: str) -> None:
+    with pytest.raises(InputError, match=r"^c: .*version: Unexpected keyword argument"):
+        from_json(Costs, f'{{"version": {version}, "unit": "ms", "costs": {{"a": 1}}}}', "c")

@@ -21,6 +21,7 @@ from policy.table import (
     TableManifest,
     TableNetwork,
     _good_rows,
+    _read_answer,
     answers_path,
     features_path,
     read_manifest,
@@ -229,7 +230,7 @@ def test_a_manifest_reads_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version: Input should be 1"),
+        ({"version": 2}, r"newer adalabel \(version 2, this one reads 1\); update"),
         ({"extra": 1}, "extra: Unexpected keyword argument"),
         ({"shards": {"a": "12"}}, r"shards\.a: Input should be a valid integer"),
         ({"topk": 2.5}, "topk: Input should be a valid integer"),
@@ -331,3 +332,14 @@ def test_all_classes_are_read_where_they_are_few_and_the_best_where_they_are_man
         tiny_tables.write(folder, classes=classes)
         assert read_table(str(folder)).k == wanted
         assert read_table(str(folder), 3).k == 3
+
+
+def test_damaged_text_in_a_file_of_answers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = [{"key": "caf\u00e9", "status": OK} | dict.fromkeys(("label", "error", "entropy"))]
+    content = parquet_bytes(rows, ANSWERS_SCHEMA, {"about": "caf\u00e9"})
+    spoilt = content.replace(b"entropy", b"entr\xffpy")  # a column's name in the footer
+    assert spoilt != content
+    path.write_bytes(spoilt)
+    with pytest.raises(InputError, match=r"a\.parquet: (cannot be read|not a file of answers)"):
+        _read_answer([str(path)], 1)

@@ -12,6 +12,7 @@ from tiny_routing import Counting, route, rows_of, to_png
 
 from policy.answers import Answers
 from policy.features import Feature
+from policy.rows import NONFINITE, OK
 from policy.rules import STOP, Policy, Rule, always
 from transforms.networks_file import read_networks
 from transforms.prepare import Prepared, prepare
@@ -63,14 +64,14 @@ def test_an_answer_that_is_not_finite_ends_the_trail_undecided(
     rule = Rule("blind", (STOP, "big"), ((0.0,), (0.0,)), (0.0, 1.0), (Feature("blind", "margin"),))
     run = route(Policy(blind.graph, "blind", (rule,)), blind, items, batch_size)
     groups = run.groups
-    bad = [row for row, *_ in rows_of([group for group in groups if not group.finite])]
+    bad = [row for row, *_ in rows_of([group for group in groups if group.status != OK])]
     assert sorted(bad) == [1, 3, 5]
     assert all(answers.finite.all() for answers in compared)
     assert run.images()["big"] == 4
     for group in groups:
-        assert group.trail == (("blind", "big") if group.finite else ("blind",))
+        assert group.trail == (("blind", "big") if group.status == OK else ("blind",))
         assert group.cost == blind.graph.cost(group.trail)
-        assert group.answers.finite.all() == group.finite
+        assert group.answers.finite.all() == (group.status == OK)
     assert sorted(row for row, *_ in rows_of(groups)) == list(range(7))
 
 
@@ -81,12 +82,12 @@ def test_a_late_answer_that_is_not_finite_is_found_too(blind: Counting) -> None:
     )
     rule = Rule("big", ("blind",), ((),), (0.0,))
     groups = route(Policy(graph, "big", (rule,)), blind, items, 2).groups
-    trails = {group.finite: group.trail for group in groups}
+    trails = {group.status == OK: group.trail for group in groups}
     assert trails == {True: ("big", "blind"), False: ("big", "blind")}
-    assert [row for row, *_ in rows_of([g for g in groups if not g.finite])] == [1]
+    assert [row for row, *_ in rows_of([g for g in groups if g.status != OK])] == [1]
 
 
 def test_a_batch_with_nothing_finite_is_not_decided(blind: Counting) -> None:
     groups = route(always(blind.graph, "blind"), blind, brightnesses(blind, [255, 250]), 2).groups
-    assert [group.finite for group in groups] == [False]
+    assert [group.status for group in groups] == [NONFINITE]
     assert len(groups[0].items) == 2

@@ -152,9 +152,8 @@ def tiny_state(path: str) -> dict[str, torch.Tensor]:
 
 def test_a_head_of_other_features_is_refused(networks: NetworksFile) -> None:
     head = Head(np.zeros((4, 7), np.float32), np.zeros(4, np.float32))
-    engine = Engine(networks, "cpu", heads={EXIT: head})
-    with pytest.raises(InputError, match="fitted on 7 features, given 4"):
-        engine.answer(EXIT, {"small.block1": torch.zeros((2, 4, 3, 3))}, None)
+    with pytest.raises(InputError, match=f"'{EXIT}': head: fitted on 7 features, given 4"):
+        Engine(networks, "cpu", heads={EXIT: head})
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 5, 4), (2, 5, 6), (2, 6)])

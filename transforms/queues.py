@@ -1,0 +1,89 @@
+"""Images on their way through the network: batches of them, and queues of such batches."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policy.answers import Answers, concatenate
+from transforms.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with the same trail, the tensors kept for later stages, and the answers so far."""
+
+    items: list[Prepared]
+    made: dict[str, torch.Tensor] = field(default_factory=dict)
+    got: dict[str, Answers] = field(default_factory=dict)
+
+    def take(self, rows: NDArray[np.intp]) -> "Batch":
+        """A copy of these rows."""
+        index = torch.from_numpy(rows)
+        return Batch(
+            [self.items[row] for row in rows],
+            {name: tensor[index.to(tensor.device)] for name, tensor in self.made.items()},
+            {name: answers.take(rows) for name, answers in self.got.items()},
+        )
+
+    def between(self, start: int, stop: int) -> "Batch":
+        """Rows next to each other, which need no copy."""
+        return Batch(
+            self.items[start:stop],
+            {name: tensor[start:stop] for name, tensor in self.made.items()},
+            {n: answers.take(np.arange(start, stop)) for n, answers in self.got.items()},
+        )
+
+
+def pick(parts: Sequence[Batch], start: int, stop: int) -> Batch:
+    """The images of these numbers, counted through all parts, as one batch of its own."""
+    picked, seen = [], 0
+    for part in parts:
+        first, last = max(start - seen, 0), min(stop - seen, len(part.items))
+        if first < last:
+            whole = last - first == len(part.items)
+            picked.append(part if whole else part.between(first, last))
+        seen += len(part.items)
+    return _join(picked)
+
+
+def _join(parts: Sequence[Batch]) -> Batch:
+    if len(parts) == 1:
+        (one,) = parts
+        return Batch(list(one.items), dict(one.made), dict(one.got))
+    return Batch(
+        [item for part in parts for item in part.items],
+        {name: torch.cat([part.made[name] for part in parts]) for name in parts[0].made},
+        {name: concatenate(part.got[name] for part in parts) for name in parts[0].got},
+    )
+
+
+class Queue:
+    """Images waiting for one answer; gives back as many as asked, in the parts they came in."""
+
+    def __init__(self) -> None:
+        """Start empty; `waiting` counts images."""
+        self.parts: deque[Batch] = deque()
+        self.waiting = 0
+
+    def put(self, batch: Batch) -> None:
+        """Add images at the end."""
+        self.parts.append(batch)
+        self.waiting += len(batch.items)
+
+    def take(self, size: int) -> list[Batch]:
+        """The first `size` images, or all there are."""
+        taken: list[Batch] = []
+        missing = min(size, self.waiting)
+        while missing:
+            part = self.parts.popleft()
+            if len(part.items) > missing:
+                self.parts.appendleft(part.take(np.arange(missing, len(part.items))))
+                part = part.take(np.arange(missing))
+            taken.append(part)
+            missing -= len(part.items)
+            self.waiting -= len(part.items)
+        return taken
