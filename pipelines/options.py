@@ -1,9 +1,10 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policy.errors import InputError
+from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.work import WorkerOptions
 
 
@@ -28,11 +29,30 @@ class MachineOptions(CommandOptions):
     shared among the workers."""
     threads: int = 0
     """Threads per worker for networks on a CPU; 0: all cores, shared among the workers."""
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
+    """Images of more pixels than this are rejected by their header."""
+    max_image_bytes: int = DEFAULT_LIMITS.max_image_bytes
+    """Images of more encoded bytes than this are rejected."""
+    max_image_ratio: int = DEFAULT_LIMITS.max_ratio
+    """Images whose sides differ by more than this factor are rejected by their header."""
+    decode_seconds: float = DEFAULT_LIMITS.seconds
+    """Images that take longer to decode are rejected: CPU seconds of a thread, looked at afterwards,
+    or seconds of the clock of an isolated decoder, which is ended."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do nothing."""
         for name, least in (("batch_size", 1), ("decode_threads", 0), ("threads", 0)):
             _at_least(least, name, getattr(self, name))
+        self._limits()
+
+    def _limits(self) -> DecodeLimits:
+        """What an image may cost."""
+        return DecodeLimits(
+            max_pixels=self.max_pixels,
+            max_image_bytes=self.max_image_bytes,
+            max_ratio=self.max_image_ratio,
+            seconds=self.decode_seconds,
+        )
 
     @property
     def worker(self) -> WorkerOptions:
@@ -47,6 +67,7 @@ class MachineOptions(CommandOptions):
             decode_threads=self.decode_threads or cores,
             threads=self.threads or cores,
             device=self.device,
+            limits=self._limits(),
         )
 
 
@@ -56,6 +77,9 @@ class RunOptions(MachineOptions):
 
     workers: int = 1
     """Worker processes of the local runner."""
+    isolate_decode: bool = False
+    """Decode in processes, one for each decoding thread: a decoder that crashes or hangs then costs
+    one record, and not the worker."""
 
     def __post_init__(self) -> None:
         """Refuse a run without workers."""
@@ -65,7 +89,7 @@ class RunOptions(MachineOptions):
     @property
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
-        return self._worker(self.workers)
+        return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
 
 
 def usable_cores() -> int:

@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from policy.errors import InputError
-from transforms import images
-from transforms.images import BadImage, InputSpec, decode, fit
+from transforms.decode_limits import BadImage, DecodeLimits
+from transforms.images import InputSpec, decode, fit
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -61,7 +61,9 @@ def test_other_formats_are_refused(kind: str) -> None:
         ("RGBA", (1, 2, 3, 0), (1, 2, 3)),
         ("I;16", 0xFFFF, (255, 255, 255)),
         ("I;16", 100 * 257, (100, 100, 100)),
-        ("I;16", 256, (0, 0, 0)),
+        ("I;16", 255, (0, 0, 0)),
+        ("I;16", 256, (1, 1, 1)),
+        ("I;16", 0x80FF, (128, 128, 128)),
     ],
 )
 def test_every_mode_becomes_rgb(mode: str, colour: int | tuple[int, ...], rgb: tuple[int]) -> None:
@@ -132,11 +134,11 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
     assert caught.value.status == "too_large"
 
 
-def test_an_image_just_within_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 200)
-    assert decode(encoded(noise(0, 20, 10))).size == (20, 10)
+def test_an_image_just_within_the_limit_is_decoded() -> None:
+    limits = DecodeLimits(max_pixels=200)
+    assert decode(encoded(noise(0, 20, 10)), limits).size == (20, 10)
     with pytest.raises(BadImage, match="21 x 10 pixels; at most 200"):
-        decode(encoded(noise(0, 21, 10)))
+        decode(encoded(noise(0, 21, 10)), limits)
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
