@@ -16,7 +16,7 @@ _UPRIGHT = {
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image. Raises ValueError for colours without a conversion (CIELAB)."""
+    """Convert a loaded image; raises what Pillow raises where it knows no conversion."""
     turn = _turn(image)
     rgb = _rgb(image)
     return rgb if turn is None else rgb.transpose(turn)

@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from policy.errors import Unavailable
+from policy.errors import Unavailable, shown
 from transforms.decode_child import given_spec
 from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.decoding import Decoded
@@ -120,12 +121,27 @@ class IsolatedDecoder:
         most = sum(int(np.prod(shape)) for shape in shapes) + image_bytes + (1 << 20)
         about, parts = receive(child.peer, most, deadline)
         if "status" in about:
-            raise BadImage(about["status"], about["error"])
-        if len(parts) != len(shapes) + keep_image:
-            raise Gone(f"{len(parts)} parts for {len(shapes)} inputs")
+            raise BadImage(shown(about["status"]), shown(about["error"]))
+        return _unpacked(about, parts, dict(zip(inputs, shapes, strict=True)), keep_image)
+
+
+def _unpacked(
+    about: dict[str, Any],
+    parts: list[bytearray],
+    shapes: Mapping[str, tuple[int, ...]],
+    keep_image: bool,  # noqa: FBT001 - a part more
+) -> Decoded:
+    """What a child sent; Gone where it is not what was asked, as nothing it says is trusted."""
+    try:
         pixels = {
             stage: np.frombuffer(part, dtype=np.uint8).reshape(shape)
-            for stage, shape, part in zip(inputs, shapes, parts, strict=False)
+            for (stage, shape), part in zip(
+                shapes.items(), parts[:-1] if keep_image else parts, strict=True
+            )
         }
-        image = Image.frombytes("RGB", tuple(about["size"]), parts[-1]) if keep_image else None
-        return Decoded(pixels, image)
+        if not keep_image:
+            return Decoded(pixels)
+        width, height = about["size"]
+        return Decoded(pixels, Image.frombytes("RGB", (width, height), parts[-1]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Gone("an answer that was not asked for") from error
