@@ -25,7 +25,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """How to turn by EXIF, or XMP where EXIF is silent; malformed metadata turn nothing."""
     try:
-        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - Pillow parses EXIF only now, and raises all kinds
         return None
 

@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from transforms.decode_limits import BadImage, DecodeLimits
@@ -61,15 +60,10 @@ def _packed(decoded: Decoded) -> tuple[dict[str, Any], list[memoryview]]:
 
 
 def _spec(given: dict[str, Any]) -> InputSpec:
-    lists = {
+    tuples: dict[str, Any] = {
         name: tuple(found) if isinstance(found, list) else found for name, found in given.items()
     }
-    return InputSpec(**lists)
-
-
-def given_spec(spec: InputSpec) -> dict[str, Any]:
-    """An input as it is sent to a child."""
-    return asdict(spec)  # type: ignore[call-overload, no-any-return]  # pydantic's are dataclasses
+    return InputSpec(**tuples)
 
 
 def run_child(make: type[HereDecoder], arguments: list[str]) -> None:

@@ -45,7 +45,13 @@ def receive(
     if sum(lengths) > most_bytes:
         raise Gone(f"a message of {sum(lengths)} bytes")
     head, *parts = [_exactly(peer, length, deadline) for length in lengths]
-    return json.loads(head), parts
+    try:
+        about = json.loads(head)
+    except (ValueError, RecursionError) as error:
+        raise Gone("a message that is no JSON") from error
+    if not isinstance(about, dict):
+        raise Gone("a message that is no JSON object")
+    return about, parts
 
 
 def _exactly(peer: socket.socket, size: int, deadline: float | None) -> bytearray:

@@ -22,7 +22,6 @@ import numpy as np
 from PIL import Image
 
 from policy.errors import Unavailable, shown
-from transforms.decode_child import given_spec
 from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.decoding import Decoded
 from transforms.frames import Gone, receive, send
@@ -113,7 +112,7 @@ class IsolatedDecoder:
         keep_image: bool,
     ) -> Decoded:
         deadline = time.monotonic() + self.limits.seconds
-        given = {stage: given_spec(spec) for stage, spec in inputs.items()}
+        given = {stage: asdict(spec) for stage, spec in inputs.items()}
         child.peer.settimeout(self.limits.seconds)
         send(child.peer, {"inputs": given, "keep_image": keep_image}, [encoded])
         shapes = [(*spec.size, 3) for spec in inputs.values()]
