@@ -79,7 +79,7 @@ class RunOptions(MachineOptions):
     """Worker processes of the local runner."""
     isolate_decode: bool = False
     """Decode in processes, one for each decoding thread: a decoder that crashes or hangs then costs
-    one record, and not the worker. Decoding then makes about a quarter fewer images per second."""
+    one record, and not the worker. Decoding is then about 30 % slower."""
 
     def __post_init__(self) -> None:
         """Refuse a run without workers."""
