@@ -19,8 +19,9 @@ from policy.files import write_bytes
 from policy.rows import OK
 from policy.schema import to_json
 from transforms.calibrate import Timing, measure_stages
+from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.extract import load_engine
-from transforms.images import BadImage, decode
+from transforms.images import decode
 from transforms.networks_file import read_networks
 from transforms.shards import Record, match_shards, read_records
 
@@ -86,7 +87,9 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
         timings = tuple(
             timing
             for size in sizes
-            for timing in measure_stages(engine, images, size, options.repeats, pool)
+            for timing in measure_stages(
+                engine, images, size, options.repeats, pool, options.worker.limits
+            )
         )
     device = _device_name(engine.device)
     about = {
@@ -111,7 +114,10 @@ def _samples(options: CalibrateOptions) -> list[bytes]:
         return [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
     shards = match_shards(options.input)
     good: Iterable[bytes] = (
-        record.image for shard in shards for record in read_records(shard) if _is_good(record)
+        record.image
+        for shard in shards
+        for record in read_records(shard)
+        if _is_good(record, options.worker.limits)
     )
     images = list(islice(good, options.samples))
     if not images:
@@ -119,11 +125,11 @@ def _samples(options: CalibrateOptions) -> list[bytes]:
     return images
 
 
-def _is_good(record: Record) -> bool:
+def _is_good(record: Record, limits: DecodeLimits) -> bool:
     if record.status != OK:
         return False
     try:
-        decode(record.image)
+        decode(record.image, limits)
     except BadImage:
         return False
     return True

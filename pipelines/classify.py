@@ -113,7 +113,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = match_shards(options.input)
     check_fits(bundle, load_for_policy(networks, bundle, options.worker))
-    made_by = {"policy": bundle.digest, "--topk": str(options.topk)}
+    made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
     with opened(options.output, options.mode, LABELS, made_by) as session:
         records = count_all(shards)
         plan = Plan.of(session, shards, made_by)

@@ -97,7 +97,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
 def _made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
     """What must be the same in all of a table; what decides one network's answers is apart."""
     names = hashlib.sha256("\n".join(engine.class_names).encode()).hexdigest()[:16]
-    return {"--topk": str(options.topk), "class list": names}
+    return {"--topk": str(options.topk), "class list": names, **options.made_by}
 
 
 def _planned(
@@ -109,7 +109,10 @@ def _planned(
 ) -> Plan:
     known = None if options.mode == "overwrite" else session.known
     planned = extended(options.output, known, engine, records, options.topk or None)
-    made_by = {name: {"fingerprint": made} for name, made in engine.fingerprints.items()}
+    made_by = {
+        name: {"fingerprint": made, "--topk": str(options.topk), **options.made_by}
+        for name, made in engine.fingerprints.items()
+    }
     return Plan.of(session, planned, shards, made_by)
 
 

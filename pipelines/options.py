@@ -1,10 +1,12 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.output import Mode
 from policy.errors import InputError
+from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
+from transforms.images import DECODER
 from transforms.work import WorkerOptions
 
 
@@ -29,11 +31,30 @@ class MachineOptions(CommandOptions):
     shared among the workers."""
     threads: int = 0
     """Threads per worker for networks on a CPU; 0: all cores, shared among the workers."""
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
+    """Images of more pixels than this are rejected by their header."""
+    max_image_bytes: int = DEFAULT_LIMITS.max_image_bytes
+    """Images of more encoded bytes than this are rejected."""
+    max_image_ratio: int = DEFAULT_LIMITS.max_ratio
+    """Images whose sides differ by more than this factor are rejected by their header."""
+    decode_seconds: float = DEFAULT_LIMITS.seconds
+    """Images that take longer to decode are rejected: CPU seconds of a thread, looked at
+    afterwards, or seconds of the clock of an isolated decoder, which is ended."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do nothing."""
         for name, least in (("batch_size", 1), ("decode_threads", 0), ("threads", 0)):
             _at_least(least, name, getattr(self, name))
+        self._limits()
+
+    def _limits(self) -> DecodeLimits:
+        """What an image may cost."""
+        return DecodeLimits(
+            max_pixels=self.max_pixels,
+            max_image_bytes=self.max_image_bytes,
+            max_ratio=self.max_image_ratio,
+            seconds=self.decode_seconds,
+        )
 
     @property
     def worker(self) -> WorkerOptions:
@@ -48,6 +69,7 @@ class MachineOptions(CommandOptions):
             decode_threads=self.decode_threads or cores,
             threads=self.threads or cores,
             device=self.device,
+            limits=self._limits(),
         )
 
 
@@ -64,6 +86,9 @@ class RunOptions(MachineOptions):
     max_bad_fraction: float = 0.1
     """Share of the records that may be rejected (not counting duplicates); above it, the run ends
     with exit code 3 after writing what it knows, and an old result is not replaced."""
+    isolate_decode: bool = False
+    """Decode in processes, one for each decoding thread: a decoder that crashes or hangs then costs
+    one record, and not the worker. Decoding is then about 30 % slower."""
 
     def __post_init__(self) -> None:
         """Refuse a run without workers."""
@@ -73,9 +98,18 @@ class RunOptions(MachineOptions):
             raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
 
     @property
+    def made_by(self) -> dict[str, str]:
+        """What decides the pixels that networks see, and which images are rejected unseen."""
+        limits = (self.max_pixels, self.max_image_bytes, self.max_image_ratio)
+        return {
+            "decoder": DECODER,
+            "--max-pixels, --max-image-bytes, --max-image-ratio": ", ".join(map(str, limits)),
+        }
+
+    @property
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
-        return self._worker(self.workers)
+        return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
 
 
 def usable_cores() -> int:

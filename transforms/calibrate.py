@@ -1,9 +1,10 @@
 """Measuring what each stage costs on this machine: milliseconds per image, by batch size."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from PIL import Image
 from policy.graph import Stage
 from policy.heads import Head
 from policy.table import exit_of
+from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import decode, fit
 from transforms.stages import DECODE, Engine
 
@@ -32,7 +34,12 @@ class Timing:
 
 @torch.inference_mode()
 def measure_stages(
-    engine: Engine, encoded: Sequence[bytes], batch_size: int, repeats: int, pool: Executor
+    engine: Engine,
+    encoded: Sequence[bytes],
+    batch_size: int,
+    repeats: int,
+    pool: Executor,
+    limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> list[Timing]:
     """Time every stage of an engine on these images, repeated to fill a batch.
 
@@ -41,12 +48,13 @@ def measure_stages(
     no head for it: what a head costs does not depend on its weights, so fitting comes later.
     """
     batch = [encoded[i % len(encoded)] for i in range(batch_size)]
-    images = list(pool.map(decode, batch))
+    decoding = partial(pool.map, partial(decode, limits=limits), batch)
+    images = list(decoding())
     trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}
     made: dict[str, torch.Tensor] = {}
     timings = []
     for stage in engine.graph.stages:
-        work = _work_of(stage, engine, batch, images, made, pool)
+        work = _work_of(stage, engine, decoding, images, made, pool)
         timings.append(_timing(stage, work, engine, batch_size, repeats))
         result = work()
         if isinstance(result, torch.Tensor):
@@ -79,7 +87,7 @@ def _random_exit(
 def _work_of(
     stage: Stage,
     engine: Engine,
-    batch: Sequence[bytes],
+    decoding: Callable[[], Iterable[Image.Image]],
     images: Sequence[Image.Image],
     made: Mapping[str, torch.Tensor],
     pool: Executor,
@@ -87,7 +95,7 @@ def _work_of(
     """What a worker does for this stage and one batch."""
     name = stage.name
     if name == DECODE:
-        return lambda: list(pool.map(decode, batch))
+        return lambda: list(decoding())
     if name in engine.inputs:
         specs = [engine.inputs[name]] * len(images)
         return lambda: engine.input_batch(name, list(pool.map(fit, images, specs)))

@@ -19,7 +19,7 @@ import torch
 
 from policy.errors import InputError, Stopped, Unavailable, shown
 from policy.rows import NETWORK
-from transforms.images import BadImage
+from transforms.decode_limits import BadImage
 
 T = TypeVar("T")
 

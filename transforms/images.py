@@ -1,32 +1,36 @@
 """From encoded bytes to the pixels a network wants: decode once, then one resize for each input."""
 
 import io
+import warnings
 from typing import Literal
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError, features
 from pydantic.dataclasses import dataclass
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.schema import STRICT
+from transforms.colours import upright_rgb
+from transforms.decode_limits import DEFAULT_LIMITS, BadImage, DecodeLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 100_000_000
-MAX_RATIO = 200  # a resize by the shorter side would make the longer one huge
-Image.MAX_IMAGE_PIXELS = None  # Pillow would warn below our limit; `_check_size` refuses instead
+"""By content, never by name; each is read by its own library inside Pillow, EPS by none."""
+
+_CONVERSIONS = 2  # counts the changes of what colours.py makes of the same decoded pixels
+_LIBRARIES = {name: features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff")}
+DECODER = f"pillow {PIL.__version__} {_LIBRARIES} conversions {_CONVERSIONS}"
+"""What decides the pixels besides the bytes, and so the labels: part of a run's fingerprint."""
+
+# All that Pillow keeps in globals, set here and nowhere else:
+Image.MAX_IMAGE_PIXELS = None  # it would warn below our limit; DecodeLimits refuses instead
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # what is missing would be grey
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 20  # bytes of one inflated text or profile of a PNG
+PngImagePlugin.MAX_TEXT_MEMORY = 16 << 20  # and of all texts together
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it only warns of decides nothing
 
 _INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_SIXTEEN_BIT = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
-
-
-class BadImage(ValueError):  # noqa: N818 - what it is, not that it is an error, is what matters
-    """An image that cannot be used: `status` is the reason, the message says more."""
-
-    def __init__(self, status: str, message: str) -> None:
-        """Give the reason (a row's status) and the explanation (its error)."""
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -65,44 +69,27 @@ class InputSpec:
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """Decode an image to RGB by its content.
+def decode(encoded: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode the first frame of an image to upright RGB by its content (docs/images.md).
 
-    EXIF orientation is applied; 16-bit grey is scaled to 8 bits; grey, palette and CMYK are
-    converted; alpha is dropped. Raises BadImage with status "empty", "too_large" or "decode".
+    Raises BadImage with status "empty", "too_large", "memory" or "decode". Limits are checked by
+    the header; that of time is left to the caller.
     """
-    if not encoded:
-        raise BadImage("empty", "the image has no bytes")
+    limits.check_bytes(encoded)
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            _check_size(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image)
-    except (BadImage, MemoryError):
+            limits.check_size(*image.size)
+            image.load()
+            return upright_rgb(image)
+    except BadImage:
         raise
+    except MemoryError as error:
+        raise BadImage("memory", "not enough memory to decode the image") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise BadImage("decode", f"not an image of a known format ({known})") from error
     except Exception as error:  # Pillow raises some twenty kinds on broken files
-        raise BadImage("decode", f"{type(error).__name__}: {error}") from error
-
-
-def _check_size(image: Image.Image) -> None:
-    """Refuse by the header, before any pixel is decoded."""
-    if max(image.size) > MAX_RATIO * min(image.size):
-        message = f"{image.width} x {image.height} pixels; sides may differ {MAX_RATIO}-fold"
-        raise BadImage("too_large", message)
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage("too_large", f"{image.width} x {image.height} pixels; at most {MAX_PIXELS}")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT:
-        wide = np.asarray(image, dtype=np.int64).clip(0, 65535)
-        return Image.fromarray((wide // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+        raise BadImage("decode", shown(f"{type(error).__name__}: {error}")) from error
 
 
 def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:

@@ -16,9 +16,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
 from transforms.collect import Collector
+from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
+from transforms.decoding import Decoder, HereDecoder
 from transforms.failures import reasons_given
 from transforms.images import InputSpec
-from transforms.prepare import DecodeAhead, Prepared
+from transforms.isolate import IsolatedDecoder
+from transforms.prepare import HERE, DecodeAhead, Prepared
 from transforms.shards import Shard, read_records
 
 Row = Mapping[str, Any]
@@ -56,10 +59,12 @@ class Step(Protocol):
 class ShardLoop:
     """Runs one step over the shards of a bundle; needs no Beam."""
 
-    def __init__(self, step: Step, pool: Executor, depth: int) -> None:
+    def __init__(self, step: Step, pool: Executor, depth: int, decoder: Decoder = HERE) -> None:
         """Hand records to `step`, prepared on `pool` at most `depth` ahead."""
         self.step = step
-        self.ahead = DecodeAhead(step.inputs, pool, depth, keep_image=step.keeps_images)
+        self.ahead = DecodeAhead(
+            step.inputs, pool, depth, keep_image=step.keeps_images, decoder=decoder
+        )
         self.rows: Collector[Row] = Collector()
         self._begun: dict[str, tuple[Shard, float]] = {}
 
@@ -110,13 +115,20 @@ class WorkerOptions:
     """How a worker uses its machine.
 
     batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
-    own on a CPU, 0 for its default. device: cpu, cuda or cuda:N.
+    own on a CPU, 0 for its default. device: cpu, cuda or cuda:N. limits: what an image may cost to
+    decode. isolate_decode: decode in processes, one for each thread, instead of in the threads.
     """
 
     batch_size: int
     decode_threads: int
     threads: int
     device: str
+    limits: DecodeLimits = DEFAULT_LIMITS
+    isolate_decode: bool = False
+
+    def decoder(self) -> Decoder:
+        """What decodes; to be closed."""
+        return IsolatedDecoder(self.limits) if self.isolate_decode else HereDecoder(self.limits)
 
 
 class ShardFn(beam.DoFn):
@@ -138,11 +150,13 @@ class ShardFn(beam.DoFn):
         """Load networks once a process, and start this instance's decoding threads."""
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
+        self.decoder = self.worker.decoder()
 
     def start_bundle(self) -> None:
         """Start with empty queues."""
         step = self.make_step(self.loaded, self.worker, self.pool)
-        self.loop = ShardLoop(step, self.pool, depth=2 * self.worker.batch_size)
+        depth = 2 * self.worker.batch_size
+        self.loop = ShardLoop(step, self.pool, depth, self.decoder)
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read a shard."""
@@ -156,5 +170,6 @@ class ShardFn(beam.DoFn):
                 yield WindowedValue(statistics, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
     def teardown(self) -> None:
-        """Stop the threads."""
+        """Stop the threads, then the processes they use."""
         self.pool.shutdown(cancel_futures=True)
+        self.decoder.close()

@@ -232,7 +232,7 @@ def test_images_without_an_answer_of_any_network_are_in_the_receipt(
     networks = world.networks_file(tmp_path / "nets")
     weights = load_file(tmp_path / "nets/big.safetensors")
     weights["linear.bias"][0] = torch.finfo(torch.float32).max
-    weights["linear.weight"][0] *= 1e33  # so the first logit of some images is infinite
+    weights["linear.weight"][0] *= -1e33  # so the first logit of some images is infinite
     save_file(weights, tmp_path / "nets/big.safetensors")
     receipt = world.extract(networks=networks, output=str(tmp_path / "table"), max_bad_fraction=1.0)
     rows = pq.read_table(tmp_path / "table/answers/big").to_pylist()

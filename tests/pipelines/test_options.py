@@ -4,6 +4,7 @@ import pytest
 
 from pipelines.options import MachineOptions, RunOptions, usable_cores
 from policy.errors import InputError
+from transforms.decode_limits import DecodeLimits
 
 
 @pytest.mark.parametrize("name", ["batch_size", "workers"])
@@ -44,3 +45,17 @@ def test_a_worker_gets_what_was_asked_for() -> None:
     worker = MachineOptions(batch_size=3, decode_threads=5, threads=7, device="cuda:1").worker
     assert (worker.batch_size, worker.decode_threads) == (3, 5)
     assert (worker.threads, worker.device) == (7, "cuda:1")
+
+
+def test_what_an_image_may_cost_reaches_the_worker() -> None:
+    options = RunOptions(
+        max_pixels=5, max_image_bytes=6, max_image_ratio=7, decode_seconds=8.0, isolate_decode=True
+    )
+    assert options.worker.limits == DecodeLimits(5, 6, 7, 8.0)
+    assert options.worker.isolate_decode
+    assert not MachineOptions().worker.isolate_decode
+
+
+def test_limits_that_no_image_meets_are_refused() -> None:
+    with pytest.raises(InputError, match="--max-pixels 0: wanted at least 1"):
+        RunOptions(max_pixels=0)

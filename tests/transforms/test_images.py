@@ -1,17 +1,19 @@
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
+import PIL
 import pytest
 import tiny
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms import v2
 
 from policy.errors import InputError
-from transforms import images
-from transforms.images import BadImage, InputSpec, decode, fit
+from transforms.decode_limits import BadImage, DecodeLimits
+from transforms.images import DECODER, InputSpec, decode, fit
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -61,7 +63,9 @@ def test_other_formats_are_refused(kind: str) -> None:
         ("RGBA", (1, 2, 3, 0), (1, 2, 3)),
         ("I;16", 0xFFFF, (255, 255, 255)),
         ("I;16", 100 * 257, (100, 100, 100)),
-        ("I;16", 256, (0, 0, 0)),
+        ("I;16", 255, (0, 0, 0)),
+        ("I;16", 256, (1, 1, 1)),
+        ("I;16", 0x80FF, (128, 128, 128)),
     ],
 )
 def test_every_mode_becomes_rgb(mode: str, colour: int | tuple[int, ...], rgb: tuple[int]) -> None:
@@ -111,6 +115,122 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert np.array_equal(decode(content), upright)
 
 
+@pytest.mark.parametrize("garbage", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"\0"])
+def test_malformed_exif_turns_nothing_and_rejects_nothing(garbage: bytes) -> None:
+    original = noise(0, 20, 10)
+    assert np.array_equal(decode(encoded(original, exif=garbage)), original)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_unknown_orientation_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    original = noise(0, 20, 10)
+    assert np.array_equal(decode(encoded(original, exif=exif)), original)
+
+
+def test_a_tiff_is_turned_once() -> None:
+    upright = np.asarray(noise(0, 20, 10))
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
+    assert np.array_equal(decode(encoded(stored, "TIFF", tiffinfo={0x0112: 6})), upright)
+
+
+def test_floats_from_0_to_1_become_0_to_255() -> None:
+    values = np.array([[-1.0, 0.0, 0.25, 1.0, 300.0, np.nan, np.inf]], dtype=np.float32)
+    grey = np.asarray(decode(encoded(Image.fromarray(values), "TIFF")))[0, :, 1]
+    assert grey.tolist() == [0, 0, 64, 255, 255, 0, 255]
+
+
+def test_16_bit_colour_becomes_its_high_byte_as_16_bit_grey_does() -> None:
+    samples = struct.pack(">6H", 0, 0x00FF, 0x0100, 0x80FF, 0xFFFF, 0x1234)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        for kind, body in (
+            (b"IHDR", header),
+            (b"IDAT", zlib.compress(b"\0" + samples)),
+            (b"IEND", b""),
+        )
+    )
+    assert np.asarray(decode(content)).ravel().tolist() == [0, 0, 1, 0x80, 0xFF, 0x12]
+
+
+def test_a_transparent_colour_of_grey_or_rgb_stays_what_it_is() -> None:
+    for mode, colour in (("L", 7), ("RGB", (1, 2, 3))):
+        content = encoded(Image.new(mode, (2, 2), colour), transparency=colour)
+        rgb = (7, 7, 7) if mode == "L" else colour
+        assert decode(content).getpixel((0, 0)) == rgb
+
+
+def test_an_inverted_cmyk_jpeg_keeps_its_colours() -> None:
+    # Pillow writes CMYK as Adobe does: inverted, and marked so
+    content = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    red, green, blue = decode(content).getpixel((8, 8))
+    assert red > 250
+    assert max(green, blue) < 5
+
+
+def test_no_pixel_is_decoded_of_what_its_header_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_image: Image.Image) -> None:
+        pytest.fail("a pixel was decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    content = encoded(Image.new("L", (300, 1)), "TIFF")
+    for limits, message in (
+        (DecodeLimits(), r"300 x 1 pixels; sides may differ 200-fold \(--max-image-ratio\)"),
+        (DecodeLimits(max_pixels=299, max_ratio=300), r"at most 299 \(--max-pixels\)"),
+        (DecodeLimits(max_image_bytes=10), r"bytes; at most 10 \(--max-image-bytes\)"),
+    ):
+        with pytest.raises(BadImage, match=message) as caught:
+            decode(content, limits)
+        assert caught.value.status == "too_large"
+
+
+def test_an_image_that_needs_too_much_memory_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_image: Image.Image) -> None:
+        raise MemoryError
+
+    content = encoded(noise(0, 4, 4), "BMP")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(BadImage, match="not enough memory to decode") as caught:
+        decode(content)
+    assert caught.value.status == "memory"
+
+
+def test_what_an_error_quotes_of_an_image_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_image: Image.Image) -> None:
+        raise ValueError("\x1b[2J")
+
+    content = encoded(noise(0, 4, 4), "BMP")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(BadImage, match=r"ValueError: \\x1b\[2J"):
+        decode(content)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_only_the_first_frame_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Image.new("RGB", (16, 16), (50 * k, 0, 0)) for k in range(4)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(frames[1], kind, save_all=True, append_images=frames, **options)
+    with Image.open(io.BytesIO(content)) as image:
+        monkeypatch.setattr(type(image), "seek", lambda *_: pytest.fail("looked further"))
+    assert decode(content).getpixel((0, 0)) == (50, 0, 0)
+
+
+def test_a_png_whose_text_inflates_without_end_is_refused() -> None:
+    content = encoded(noise(0, 4, 4))
+    body = b"zTXtk\0\0" + zlib.compress(bytes(4 << 20))
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    with pytest.raises(BadImage, match="Decompressed data too large"):
+        decode(content[:33] + chunk + content[33:])
+
+
+def test_the_decoder_names_the_versions_that_decide_the_pixels() -> None:
+    assert PIL.__version__ in DECODER
+    assert "libjpeg_turbo" in DECODER
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
 def test_an_animation_is_its_first_frame() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -132,11 +252,11 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
     assert caught.value.status == "too_large"
 
 
-def test_an_image_just_within_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 200)
-    assert decode(encoded(noise(0, 20, 10))).size == (20, 10)
+def test_an_image_just_within_the_limit_is_decoded() -> None:
+    limits = DecodeLimits(max_pixels=200)
+    assert decode(encoded(noise(0, 20, 10)), limits).size == (20, 10)
     with pytest.raises(BadImage, match="21 x 10 pixels; at most 200"):
-        decode(encoded(noise(0, 21, 10)))
+        decode(encoded(noise(0, 21, 10)), limits)
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:

@@ -21,7 +21,8 @@ from policy.errors import InputError
 from policy.rows import NETWORK, NONFINITE, OK
 from policy.rules import Policy
 from transforms.careful import Careful, DeviceLost
-from transforms.extract import ExtractStep, run_all
+from transforms.commit import Output
+from transforms.extract import ExtractStep, TableOptions, run_all
 from transforms.label import LabelStep
 from transforms.prepare import Prepared
 from transforms.route import Routed, Router
@@ -144,7 +145,7 @@ def test_an_image_that_fails_late_keeps_its_trail_and_what_it_cost(
     ] * 3
     assert {group.error for group in groups} == {"big fails: ValueError: odd\\n1"}
     with ThreadPoolExecutor(1) as pool:
-        step = LabelStep(Router(policy, counting, 4, 2, pool), "nowhere", "print")
+        step = LabelStep(Router(policy, counting, 4, 2, pool), Output("nowhere", "run"), {})
     ((item, row),) = step._place(groups[:1])
     assert row == {
         "key": item.key,
@@ -214,7 +215,8 @@ def test_a_network_that_fails_on_everything_stops_the_job(
 
 
 def extracted(engine: Counting, items: Sequence[Prepared], size: int, folder: Path) -> Any:
-    step = ExtractStep(engine, str(folder), None, size)
+    options = TableOptions(Output(str(folder), "run"), None, dict.fromkeys(engine.trunks, {}))
+    step = ExtractStep(engine, options, size)
     placed = [one for item in items for one in step.take(item)] + list(step.flush())
     rows = {item.row: row for item, row in placed}
     ordered = [rows[item.row] for item in items]

@@ -89,6 +89,6 @@ def test_order_holds_when_a_later_image_is_decoded_first() -> None:
         ahead = DecodeAhead({}, pool, depth=5)
         assert list(ahead.submit("s", 0, slow)) == []
         assert list(ahead.submit("s", 1, Record("fast", b""))) == []
-        ahead._pending[1].result(10)
+        ahead._pending[1][1].result(10)
         released.set()
         assert [item.key for item in ahead.drain()] == ["slow", "fast"]

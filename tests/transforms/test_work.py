@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,14 @@ def make_step(_loaded: Loaded, _worker: WorkerOptions, _pool: Executor) -> Keys:
     return Keys()
 
 
-def test_the_dofn_gives_the_statistics_of_every_shard(shards: list[Shard]) -> None:
+@pytest.mark.parametrize("isolate", [False, True], ids=["threads", "processes"])
+def test_the_dofn_gives_the_statistics_of_every_shard(shards: list[Shard], isolate: bool) -> None:  # noqa: FBT001
+    worker = replace(WORKER, isolate_decode=isolate)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         keys = (
             pipeline
             | beam.Create(shards)
-            | beam.ParDo(ShardFn(load, make_step, WORKER))
+            | beam.ParDo(ShardFn(load, make_step, worker))
             | beam.Map(lambda done: (done["shard"], len(done["keys"])))
         )
         assert_that(keys, equal_to([("a", 4), ("empty", 0), ("b", 2), ("c", 5)]))

@@ -1,0 +1,60 @@
+"""From encoded bytes to all that is asked of an image, here in this thread."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from transforms.decode_limits import DEFAULT_LIMITS, BadImage, DecodeLimits
+from transforms.images import InputSpec, decode, fit
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of some inputs, [height, width, RGB], and the image where it was asked for."""
+
+    pixels: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    image: Image.Image | None = None
+
+
+class Decoder(Protocol):
+    """Decodes in threads of a pool, several at a time."""
+
+    @property
+    def limits(self) -> DecodeLimits:
+        """What an image may cost."""
+
+    def __call__(
+        self, encoded: bytes, inputs: Mapping[str, InputSpec], *, keep_image: bool
+    ) -> Decoded:
+        """Decode once and fit for each input. Raises BadImage."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+
+@dataclass(frozen=True)
+class HereDecoder:
+    """Decodes in the calling thread: a crash ends the process, and a hang cannot be ended."""
+
+    limits: DecodeLimits = DEFAULT_LIMITS
+
+    def __call__(
+        self, encoded: bytes, inputs: Mapping[str, InputSpec], *, keep_image: bool
+    ) -> Decoded:
+        """Decode, then look at the clock (of this thread's CPU, so that load decides nothing)."""
+        started = time.thread_time()
+        try:
+            image = decode(encoded, self.limits)
+            pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
+        except MemoryError as error:
+            raise BadImage("memory", "not enough memory to resize the image") from error
+        self.limits.check_time(time.thread_time() - started)
+        return Decoded(pixels, image if keep_image else None)
+
+    def close(self) -> None:
+        """Nothing was started."""
