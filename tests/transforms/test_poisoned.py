@@ -215,7 +215,7 @@ def test_a_network_that_fails_on_everything_stops_the_job(
 
 
 def extracted(engine: Counting, items: Sequence[Prepared], size: int, folder: Path) -> Any:
-    options = TableOptions(Output(str(folder), "run"), None, dict.fromkeys(engine.trunks, {}))
+    options = TableOptions(Output(str(folder), "run"), None, {name: {} for name in engine.trunks})
     step = ExtractStep(engine, options, size)
     placed = [one for item in items for one in step.take(item)] + list(step.flush())
     rows = {item.row: row for item, row in placed}
