@@ -22,6 +22,7 @@ COMMANDS = {
     "import": ("pipelines.import_predictions", "ImportOptions", "a table of recorded predictions"),
     "fit": ("pipelines.fit", "FitOptions", "learn from a table when to stop"),
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
+    "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
 }
 """Command -> module, options and one line of help; modules are imported when they are needed."""

@@ -1,9 +1,12 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from policy.errors import InputError
+from transforms.shards import Shard
+from transforms.shards.shard_manifest import read_shard_manifest, with_promises
 from transforms.work import WorkerOptions
 
 
@@ -66,6 +69,22 @@ class RunOptions(MachineOptions):
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
         return self._worker(self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """Which shards a command reads, and what was promised of them."""
+
+    shard_manifest: str | None = None
+    """What the shards must hold (`adalabel manifest`): rows out are then the records promised, and
+    what is missing is rejected as "container"."""
+
+    def with_promises(self, shards: Iterable[Shard]) -> tuple[Shard, ...]:
+        """The shards with what the manifest promises; raises InputError if one differs from it."""
+        if self.shard_manifest is None:
+            return tuple(shards)
+        manifest = read_shard_manifest(self.shard_manifest)
+        return with_promises(shards, manifest, self.shard_manifest)
 
 
 def usable_cores() -> int:

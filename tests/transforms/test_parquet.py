@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.shards import parquet
-from transforms.shards.record import MAX_IMAGE_BYTES, Record
+from transforms.shards.limits import MAX_IMAGE_BYTES
+from transforms.shards.record import Record
 
 
 def written(**columns: Sequence[object] | pa.Array) -> bytes:
@@ -61,7 +62,7 @@ def test_an_image_beyond_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) 
     assert MAX_IMAGE_BYTES > 1 << 20
     monkeypatch.setattr(parquet, "MAX_IMAGE_BYTES", 3)
     big, small = read(written(image=[b"xxxx", b"xxx"]))
-    assert (big.status, big.error) == ("too_large", "4 bytes; at most 3")
+    assert (big.status, big.error) == ("too_large", "4 bytes; at most 3 (row 0)")
     assert small.status == "ok"
 
 
