@@ -1,6 +1,7 @@
 """From patterns to shards: which files they find, of which format, under which names."""
 
 import posixpath
+import re
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -14,6 +15,8 @@ _FORMATS = {
 }
 _WILDCARDS = "*?["
 _DOUBLE = ".tar.gz"
+_NUMBERED = re.compile(r"(^|/)[^/.]+(\.tfrecords?)?-\d{5}-of-\d{5}$")
+"""TensorFlow's names; a wrong guess is seen at the first checksum, and ends as a rejected record."""
 
 
 def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
@@ -81,11 +84,13 @@ def _below(path: str, pattern: str) -> str:
 
 
 def _suffix(path: str) -> str:
-    """The extension as it is written."""
+    """The extension as it is written; the number in a name of TensorFlow's is none."""
     if path.lower().endswith(_DOUBLE):
         return path[-len(_DOUBLE) :]
+    if _NUMBERED.search(path):
+        return ""
     return posixpath.splitext(path)[1]
 
 
 def _extension(path: str) -> str:
-    return _suffix(path).lower()
+    return ".tfrecord" if _NUMBERED.search(path) else _suffix(path).lower()
