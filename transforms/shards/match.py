@@ -16,7 +16,7 @@ _FORMATS = {
 _WILDCARDS = "*?["
 _DOUBLE = ".tar.gz"
 _NUMBERED = re.compile(r"(^|/)[^/.]+(\.tfrecords?)?-\d{5}-of-\d{5}$")
-"""TensorFlow's names; a wrong guess is seen at the first checksum, and ends as a rejected record."""
+"""TensorFlow's names; a wrong guess fails at the first checksum, as a rejected record."""
 
 
 def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
