@@ -13,11 +13,13 @@ setup(
     install_requires=[
         "apache-beam>=2.76,<3",
         "google-cloud-storage>=2.16",
+        "google-crc32c>=1.5",
         "jinja2>=3.1",
         "markupsafe>=3.0",
         "matplotlib>=3.10",
         "numpy>=1.26",
         "pillow>=11",
+        "protobuf>=4.25",
         "pyarrow>=18",
         "pydantic>=2.9",
         "safetensors>=0.4",

@@ -25,6 +25,7 @@ COMMANDS = {
     "import": ("pipelines.import_predictions", "ImportOptions", "a table of recorded predictions"),
     "fit": ("pipelines.fit", "FitOptions", "learn from a table when to stop"),
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
+    "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
 }
@@ -32,9 +33,6 @@ COMMANDS = {
 
 MOST_PROBLEM = 4_000
 """Characters of a message; those of parts of it, such as a name, are cut much earlier."""
-
-POSITIONAL = ("verify", "manifest")
-"""Commands whose required options are given without their names."""
 
 EXIT_USAGE = InputError.exit_code
 STDERR = 2
@@ -129,18 +127,12 @@ def _run(command: str, arguments: list[str]) -> int:
         getattr(module, options_name),
         prog=f"adalabel {command}",
         args=ours,
-        config=config_of(command),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())
     return 0
-
-
-def config_of(command: str) -> tuple[Any, ...]:
-    """How the options of a command are written."""
-    positional = (tyro.conf.PositionalRequiredArgs,) if command in POSITIONAL else ()
-    return (tyro.conf.FlagCreatePairsOff, *positional)
 
 
 def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # noqa: ANN401

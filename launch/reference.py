@@ -9,7 +9,7 @@ from unittest import mock
 
 import tyro
 
-from launch.cli import COMMANDS, config_of
+from launch.cli import COMMANDS
 
 WIDTH = 100
 
@@ -42,7 +42,7 @@ def help_of(command: str) -> str:
             kind,
             prog=f"adalabel {command}",
             args=["--help"],
-            config=config_of(command),
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
 

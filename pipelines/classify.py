@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.labels import LABELS, Plan
-from pipelines.options import RunOptions
+from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
@@ -22,7 +22,6 @@ from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
-from transforms.shards import match_shards
 
 _LOG = logging.getLogger("adalabel")
 
@@ -30,15 +29,13 @@ RECEIPT = "_receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(RunOptions):
+class ClassifyOptions(ShardOptions, RunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str
     """The networks file (TOML); networks that the policy uses must be those it was fitted for."""
     policy: str
     """The policy's folder, made by `adalabel fit`."""
-    input: tuple[str, ...]
-    """Shards: paths, globs in quotes, or list files ending in .txt."""
     output: str
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
@@ -111,7 +108,7 @@ class ClassifyReceipt:
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
-    shards = match_shards(options.input)
+    shards = options.shards()
     check_fits(bundle, load_for_policy(networks, bundle, options.worker))
     made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
     with opened(options.output, options.mode, LABELS, made_by) as session:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
-from pipelines.options import RunOptions
+from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
@@ -15,18 +15,16 @@ from policy.errors import InputError
 from policy.table import TableManifest
 from transforms.extract import Extract, TableOptions
 from transforms.networks_file import NetworksFile, read_networks
-from transforms.shards import Shard, match_shards
+from transforms.shards import Shard
 from transforms.stages import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(RunOptions):
+class ExtractOptions(ShardOptions, RunOptions):
     """Run every network over labelled shards; keep answers and pooled features in a table."""
 
     networks: str
     """The networks file (TOML)."""
-    input: tuple[str, ...]
-    """Shards: paths, globs in quotes, or list files ending in .txt."""
     output: str
     """The table's folder; what it already holds is kept."""
     topk: int = 0
@@ -69,7 +67,7 @@ class ExtractReceipt:
 def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
-    shards = match_shards(options.input)
+    shards = options.shards()
     engine = Engine(networks, options.device)
     with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
         records = count_all(shards)

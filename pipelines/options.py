@@ -7,6 +7,8 @@ from pipelines.output import Mode
 from policy.errors import InputError
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
+from transforms.shards import Shard, match_shards
+from transforms.shards.shard_manifest import read_shard_manifest, with_promises
 from transforms.work import WorkerOptions
 
 
@@ -110,6 +112,25 @@ class RunOptions(MachineOptions):
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
         return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """Which shards a command reads, and what was promised of them."""
+
+    input: tuple[str, ...]
+    """Shards: paths, globs in quotes, or list files ending in .txt."""
+    shard_manifest: str | None = None
+    """What the shards must hold (`adalabel manifest`): rows out are then the records promised, and
+    what is missing is rejected as "container"."""
+
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards, with what the manifest promises; raises InputError if one differs from it."""
+        shards = match_shards(self.input)
+        if self.shard_manifest is None:
+            return shards
+        manifest = read_shard_manifest(self.shard_manifest)
+        return with_promises(shards, manifest, self.shard_manifest)
 
 
 def usable_cores() -> int:

@@ -29,7 +29,7 @@ _SCHEMAS = {"answers": ANSWERS_SCHEMA, "features": FEATURES_SCHEMA}
 class VerifyOptions(CommandOptions):
     """Check every file of an output against its manifest: length, SHA-256, page checksums, rows."""
 
-    output: Annotated[str, tyro.conf.arg(metavar="OUTPUT")]
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """The folder of labels or of a table."""
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from policy.errors import InputError
 
 MAX_IMAGE_BYTES = 64 << 20
-"""What readers of shards let through at most (the same as theirs: a process that only decodes must
-not import them)."""
+"""Larger encoded images are rejected, unread where a container tells sizes beforehand."""
 
 
 class BadImage(ValueError):  # noqa: N818 - what it is, not that it is an error, is what matters

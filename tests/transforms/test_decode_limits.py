@@ -3,11 +3,9 @@ import pytest
 import tiny
 
 from policy.errors import InputError
-from transforms import decode_limits
 from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.decoding import HereDecoder
 from transforms.images import InputSpec
-from transforms.shards import record
 
 GOOD = tiny.image_bytes(np.random.default_rng(0))
 
@@ -27,10 +25,6 @@ GOOD = tiny.image_bytes(np.random.default_rng(0))
 def test_limits_that_nothing_meets_are_refused(given: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DecodeLimits(**given)
-
-
-def test_the_readers_let_through_as_much_as_may_be_allowed() -> None:
-    assert decode_limits.MAX_IMAGE_BYTES == record.MAX_IMAGE_BYTES
 
 
 def test_an_image_that_took_too_long_is_rejected_afterwards() -> None:

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.shards import parquet
-from transforms.shards.record import MAX_IMAGE_BYTES, Record
+from transforms.shards.limits import MAX_IMAGE_BYTES
+from transforms.shards.record import Record
 
 
 def written(**columns: Sequence[object] | pa.Array) -> bytes:
@@ -61,7 +62,7 @@ def test_an_image_beyond_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) 
     assert MAX_IMAGE_BYTES > 1 << 20
     monkeypatch.setattr(parquet, "MAX_IMAGE_BYTES", 3)
     big, small = read(written(image=[b"xxxx", b"xxx"]))
-    assert (big.status, big.error) == ("too_large", "4 bytes; at most 3")
+    assert (big.status, big.error) == ("too_large", "4 bytes; at most 3 (row 0)")
     assert small.status == "ok"
 
 
@@ -121,3 +122,34 @@ def test_a_key_that_is_not_utf8_costs_no_other_row() -> None:
     records = read(written(key=keys, image=[b"x", b"y", b"z"]))
     assert len(records) == 3
     assert [records[0].image, records[2].image] == [b"x", b"z"]
+
+
+def test_a_column_that_appears_twice_is_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([b"x"]), pa.array([b"y"])], ["image", "image"])
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    (record,) = read(buffer.getvalue())
+    assert "column 'image' appears twice" in str(record.error)
+
+
+def test_more_rows_than_the_limit_are_one_rejected_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_RECORDS", 2)
+    (record,) = read(written(image=[b"x"] * 3))
+    assert "3 rows; at most 2. Split the shard" in str(record.error)
+
+
+def test_rows_are_decoded_in_small_batches_where_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = [bytes([n]) * 5000 for n in range(9)]
+    content = written(image=images)
+    monkeypatch.setattr(parquet, "MAX_BATCH_BYTES", 10_000)
+    group = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0)
+    assert parquet._rows_at_once(group, ["image"]) == 1
+    assert [record.image for record in read(content)] == images
+
+
+def test_a_key_beyond_any_path_is_rejected() -> None:
+    (record,) = read(written(key=["k" * 5000], image=[b"x"]))
+    assert (record.key, record.status) == ("#0", "name")
+    assert "key of 5000 characters (row 0); at most 4096" in str(record.error)

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from policy.errors import InputError
-from transforms.shards import count_records, match_shards, read_records
+from transforms.shards import count_records, image_files, match_shards, read_records
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -88,8 +88,8 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, pattern: str)
         names(tmp_path / pattern)
 
 
-def test_an_unknown_filesystem_is_refused_with_what_beam_says() -> None:
-    with pytest.raises(InputError, match=r"--input nowhere://x/\*.tar: cannot be listed"):
+def test_an_unknown_filesystem_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(InputError, match=r"nowhere: is not read; wanted a local path .*gs://"):
         match_shards(["nowhere://x/*.tar"])
 
 
@@ -174,3 +174,33 @@ def test_a_folder_is_refused_with_the_glob_to_give(tmp_path: Path) -> None:
         InputError, match=r"unknown shard format .* glob in quotes: '.*/day/\*.tar'"
     ):
         names(f"{tmp_path}/day")
+
+
+def test_names_as_tensorflow_numbers_them_are_tfrecord(tmp_path: Path) -> None:
+    for name in (
+        "train-00000-of-00002",
+        "train.tfrecord-00001-of-00002",
+        "x.tfrecords",
+        "y.tar.gz",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    shards = match_shards([f"{tmp_path}/*"])
+    wanted = ["train-00000-of-00002", "train.tfrecord-00001-of-00002", "x", "y"]
+    assert [shard.name for shard in shards] == wanted
+    assert [count_records(shard) for shard in shards] == [0, 0, 0, 1]
+
+
+def test_many_images_of_a_folder_are_several_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "FILES_PER_SHARD", 2)
+    for name in ("x/a.jpg", "x/b.jpg", "x/c.jpg", "y/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    shards = match_shards([f"{tmp_path}/*/*.jpg"])
+    assert [shard.name for shard in shards] == [
+        "x/images-00000",
+        "x/images-00001",
+        "y/images-00000",
+    ]
+    assert [len(list(read_records(shard))) for shard in shards] == [2, 1, 1]

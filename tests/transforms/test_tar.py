@@ -5,7 +5,8 @@ from itertools import islice
 import pytest
 
 from transforms.shards import tar
-from transforms.shards.record import MAX_IMAGE_BYTES, Record
+from transforms.shards.limits import MAX_IMAGE_BYTES
+from transforms.shards.record import Record
 
 END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -64,11 +65,14 @@ def test_a_base_name_ends_at_the_first_dot_so_a_double_extension_is_no_image() -
     assert record.status == "no_image"
 
 
-def test_folders_and_links_are_no_members() -> None:
+def test_folders_are_no_members_and_links_are_never_followed() -> None:
     folder, link = tarfile.TarInfo("n01"), tarfile.TarInfo("n01/link.png")
     folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "/etc/passwd"
     content = folder.tobuf() + link.tobuf() + archive(("n01/a.png", b"x"))
-    assert read(content) == [Record("n01/a", b"x")]
+    linked, whole = read(content)
+    assert (linked.key, linked.status) == ("n01/link", "no_image")
+    assert "png (symbolic link, never followed) (at byte 512)" in str(linked.error)
+    assert whole == Record("n01/a", b"x")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,7 @@ def test_a_zeroed_page_is_not_taken_for_the_end() -> None:
 
 def test_a_second_archive_behind_the_first_is_not_lost_silently() -> None:
     records = read(archive(("a.png", b"x")) + archive(("b.png", b"y")))
-    assert records[0] == Record("a", b"x")
+    assert records[0].image == b"x"
     assert records[1:] == [Record("b", b"y")] or records[-1].status == "container"
 
 
@@ -151,17 +155,18 @@ def test_a_second_archive_behind_the_first_is_not_lost_silently() -> None:
 def test_a_member_that_claims_to_be_huge_is_damage(size: int) -> None:
     content = member("a.png", b"x") + member("b.png", b"y", size) + END
     records = read(content)
-    assert records[0] == Record("a", b"x")
+    assert records[0].image == b"x"
+    assert "it may be lost" in str(records[0].label_error)
     assert records[-1].status == "container"
 
 
 @pytest.mark.parametrize("size", [-512, -1024, -2048])
 def test_a_member_of_negative_size_does_not_send_the_reader_in_circles(size: int) -> None:
     content = member("a.png", b"x") + member("b.png", b"", size) + END
-    found = list(islice(tar._members(io.BytesIO(content), tar._content), 20))
+    found = list(islice(tar.read(io.BytesIO(content)), 20))
     assert len(found) < 20
-    assert found[0].content == b"x"
-    assert found[-1].damage
+    assert found[0].image == b"x"
+    assert found[-1].status == "container"
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, b"x" * 2000, bytes(100)])

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from policy.errors import shown
 from policy.rows import OK
+from transforms.shards.limits import MAX_LABEL_BYTES
 
-MAX_IMAGE_BYTES = 64 << 20
-"""Encoded images above this are rejected; in a tar, unread."""
+CONTAINER = "container"
+"""The status of records that were lost because their shard is damaged."""
 
 _MAX_LABEL_DIGITS = 9
 
@@ -26,15 +28,18 @@ class Record:
     error: str | None = None
 
     def rejected(self, status: str, error: str) -> "Record":
-        """The same record without its image, rejected for this reason."""
-        return replace(self, image=b"", status=status, error=error)
+        """The same record without its image, rejected for this reason, which is made safe."""
+        return replace(self, image=b"", status=status, error=shown(error))
 
 
 def labelled(record: Record, text: bytes | None) -> Record:
-    """The record with its label read from decimal text; None leaves it unlabelled."""
+    """The record with its label read from decimal text; None leaves it unlabelled.
+
+    Digits are those of ASCII: of bytes, `isdigit` knows no others.
+    """
     if text is None:
         return record
-    digits = text.strip()
-    if not digits.isdigit() or len(digits) > _MAX_LABEL_DIGITS:
+    digits = text[: MAX_LABEL_BYTES + 1].strip()
+    if not digits.isdigit() or len(digits) > _MAX_LABEL_DIGITS or len(text) > MAX_LABEL_BYTES:
         return replace(record, label_error=f"label {text[:40]!r} is not a class index")
     return replace(record, label=int(digits))

@@ -1,0 +1,50 @@
+"""What a shard is: a file of records, or a group of plain image files."""
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A plain image file of `bytes`, and the file with its label if there is one.
+
+    `modified` is in seconds since 1970, 0 where unknown.
+    """
+
+    path: str
+    bytes: int
+    modified: float
+    label_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a shard manifest says of a shard."""
+
+    records: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of records. `name` is unique in a run and names the shard's outputs and keys.
+
+    `bytes` and `modified` (seconds since 1970, 0 where unknown) tell a shard from one that was put
+    in its place. With `files`, the shard is these files of the folder `path`.
+    """
+
+    name: str
+    path: str
+    bytes: int
+    modified: float
+    files: tuple[ImageFile, ...] = ()
+    promise: Promise | None = None
+
+    @property
+    def identity(self) -> str:
+        """What must not change between the runs into one output."""
+        identity = f"{self.path}, {self.bytes} bytes, modified {self.modified:.3f}"
+        if not self.files:
+            return identity
+        digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
+        return f"{identity}, {len(self.files)} files {digest}"
