@@ -26,7 +26,9 @@ def test_what_moved_most_is_named_with_its_change() -> None:
     assert found is not None
     assert found.drifted
     assert found.distance == pytest.approx(0.2)
-    assert found.moved[0] == ("exit", pytest.approx(-0.2))
+    name, change = found.moved[0]
+    assert name == "exit"
+    assert change == pytest.approx(-0.2)
 
 
 def test_a_huge_run_does_not_make_the_table_surer_than_it_is() -> None:
