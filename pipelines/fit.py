@@ -19,6 +19,8 @@ from policy.heads import Head
 from policy.losses import Metric, Objective
 from policy.methods import METHODS, Name
 from policy.mixture import answers_used
+from policy.problem import Problem
+from policy.reference import reference
 from policy.split import split
 from policy.table import Table, read_table
 from transforms.fit_heads import fit_exits
@@ -161,7 +163,7 @@ def run(options: FitOptions) -> FitReceipt:
         measured_on=measured_on,
         measured=measured,
     )
-    bundle = _bundle(options, table, heads, fitted, receipt)
+    bundle = _bundle(options, table, heads, fitted, receipt, parts[measured_on])
     write_report(options.policy, bundle, fitted, parts)
     write_bundle(options.policy, bundle)
     return receipt
@@ -185,6 +187,7 @@ def _bundle(
     heads: Mapping[str, Head],
     fitted: Fit,
     receipt: FitReceipt,
+    held_out: Problem,
 ) -> Bundle:
     used = answers_used(fitted.policy)
     measured = receipt.measured
@@ -204,6 +207,7 @@ def _bundle(
         full_cost=measured.full_cost,
         regret=_regret(measured, options),
         versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn", "scipy")},
+        reference=reference(fitted.policy, held_out),
     )
     return Bundle(
         policy=fitted.policy,

@@ -45,7 +45,7 @@ def upper_bound(regret: NDArray[np.float64], objective: Objective, confidence: f
     lost, gained = _counts(regret, objective)
     n, risk = len(regret), 1 - confidence
     if objective == "excess":
-        return _clopper_pearson(lost, n, risk)
+        return clopper_pearson(lost, n, risk)
     low, high = (lost - gained) / max(n, 1), 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -80,7 +80,7 @@ def trinomial(lost: int, gained: int, n: int, max_loss: float) -> float:
     found = lost - gained
     if n == 0 or found + 1 > math.floor((n - 1) * max_loss):
         return 1.0
-    differing = _clopper_pearson(lost + gained, n, _NUISANCE)
+    differing = clopper_pearson(lost + gained, n, _NUISANCE)
     if differing < max_loss:
         return _NUISANCE
     worst = _sum_at_most(found, n, max_loss, max(min(differing, _HALF), abs(max_loss)))
@@ -118,7 +118,7 @@ def _sum_at_most(found: int, n: int, mean: float, differing: float) -> float:
     return inside + outside
 
 
-def _clopper_pearson(hits: int, n: int, risk: float) -> float:
+def clopper_pearson(hits: int, n: int, risk: float) -> float:
     """The upper bound of Clopper and Pearson (1934) on a probability, from `hits` of n."""
     return 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - risk))
 

@@ -14,6 +14,7 @@ from policy.files import delete, exists, read_bytes, write_bytes
 from policy.heads import Head, heads_from_bytes, heads_to_bytes
 from policy.losses import Metric, Objective
 from policy.mixture import Mixture, Routing
+from policy.reference import Reference
 from policy.rules import Policy
 from policy.schema import MOST_BYTES, STRICT, from_json, to_json
 
@@ -29,7 +30,7 @@ class Evidence:
     see losses.regret) and `exits` (share of images by the answer that labelled them) were measured
     on the part `measured_on`. `full` is the answer that the policy is measured against, and
     `full_cost` what it costs. `promise` is what was asked for, as text; `certificate` is None where
-    no proof was asked for.
+    no proof was asked for. `reference` is what a run is audited against; older bundles have none.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Evidence:
     full_cost: float
     regret: float
     versions: dict[str, str]
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

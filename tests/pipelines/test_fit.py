@@ -53,6 +53,10 @@ def test_the_evidence_says_how_the_policy_came_to_be(world: Any, tmp_path: Path)
     assert evidence.data_digest == read_table(world.table).digest
     assert evidence.seed == 3
     assert "adalabel" in evidence.versions
+    counted = evidence.reference
+    assert counted.images == receipt.measured.n == sum(counted.exits.values())
+    assert sum(counted.classes.values()) == counted.images
+    assert counted.disagreed >= evidence.regret * counted.images - 1e-9
 
 
 def test_a_budget_is_kept_and_says_so(world: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import tiny
 from policy.bundle import HEADS, POLICY, Bundle, Evidence, read_bundle, write_bundle
 from policy.certify import Certificate
 from policy.errors import InputError
+from policy.reference import Reference
 from policy.rules import always
 
 EVIDENCE = Evidence(
@@ -219,3 +220,17 @@ def test_half_a_file_is_refused(tmp_path: Path, share: float) -> None:
 def test_evidence_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite number"):
         replace(EVIDENCE, cost=float("nan"))
+
+
+def test_a_bundle_keeps_the_reference_and_an_old_one_loads_without(tmp_path: Path) -> None:
+    counted = Reference(80, 3, {"small": 20, "big": 60}, {"0": 50, "3": 30})
+    bundle = replace(BUNDLE, evidence=replace(EVIDENCE, reference=counted))
+    fields = json.loads(written(tmp_path, bundle))
+    loaded = read_bundle(str(tmp_path)).evidence
+    assert loaded is not None
+    assert loaded.reference == counted
+    del fields["evidence"]["reference"]
+    (tmp_path / POLICY).write_text(json.dumps(fields))
+    old = read_bundle(str(tmp_path)).evidence
+    assert old is not None
+    assert old.reference is None
