@@ -47,7 +47,11 @@ def swap(path: str, content: bytes, generation: int) -> bool:
 
 def copy(path: str, final: str) -> None:
     """Copy an object inside the service, replacing what had the final name."""
-    _blob(final).rewrite(_blob(path))
+    token = None
+    while True:  # a large object takes several requests
+        token, _, _ = _blob(final).rewrite(_blob(path), token=token)
+        if token is None:
+            return
 
 
 def delete(path: str) -> None:
