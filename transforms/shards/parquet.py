@@ -94,19 +94,18 @@ def _rows_of_groups(metadata: pq.FileMetaData) -> list[int]:
 
 
 def _group(parquet: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[dict[str, object]]:
-    rows = _rows_at_once(parquet.metadata.row_group(group), columns)
+    rows = _rows_at_once(parquet.metadata.row_group(group))
     for batch in parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
         yield from _fields(batch)
 
 
-def _rows_at_once(group: pq.RowGroupMetaData, columns: list[str]) -> int:
-    """So few rows that they fit MAX_BATCH_BYTES; a value in a dictionary may come in every row."""
-    chunks = [group.column(column) for column in range(group.num_columns)]
-    ours = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
-    size = max(1, sum(chunk.total_uncompressed_size for chunk in ours))
-    if any("DICTIONARY" in encoding for chunk in ours for encoding in chunk.encodings):
-        return int(max(1, min(_ROWS_AT_ONCE, MAX_BATCH_BYTES // size)))
-    return _ROWS_AT_ONCE if size <= MAX_BATCH_BYTES else 1
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """So few rows that they fit MAX_BATCH_BYTES, even if each is as large as a dictionary's value.
+
+    The group's own size is all that is asked of it: asking a damaged footer for its columns ends
+    the process (pyarrow 25: the exception of C++ is not caught).
+    """
+    return int(max(1, min(_ROWS_AT_ONCE, MAX_BATCH_BYTES // max(1, group.total_byte_size))))
 
 
 def _fields(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:

@@ -1,14 +1,18 @@
 """The records of a shard, whatever its format: counted, made unique, and held to their promise."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from apache_beam.io.filesystems import FileSystems
+
+from policy.errors import shown
 from transforms.shards import image_files
 from transforms.shards.match import format_of
 from transforms.shards.record import CONTAINER, Record
 from transforms.shards.shard import Promise, Shard
-from transforms.shards.source import open_shard
+from transforms.shards.source import ReadFailed, open_shard
 
 _BLOCK_BYTES = 1 << 20
 
@@ -29,6 +33,8 @@ def read_records(shard: Shard) -> Iterator[Record]:
     A member key seen again in the shard gives a record rejected as "duplicate". What cannot be read
     of a damaged container gives one last record rejected as "container". A shard with a promise
     (of a manifest) gives as many records as promised, unless it promises none and holds some.
+
+    Raises ReadFailed if the file was changed meanwhile, so that nobody labels parts of two.
     """
     records = _records(shard)
     if shard.promise:
@@ -43,6 +49,22 @@ def read_records(shard: Shard) -> Iterator[Record]:
             named = named.rejected("duplicate", why)
         seen.add(named.key)
         yield named
+    _check_unchanged(shard)
+
+
+def _check_unchanged(shard: Shard) -> None:
+    """Plain image files are checked one by one as they are read."""
+    if shard.files:
+        return
+    (now,) = FileSystems.match([re.sub(r"[*?[]", r"[\g<0>]", shard.path)])
+    sizes = [
+        (file.size_in_bytes, file.last_updated_in_seconds or 0.0) for file in now.metadata_list
+    ]
+    if sizes != [(shard.bytes, shard.modified)]:
+        raise ReadFailed(
+            f"{shown(shard.path)}: changed while it was read: it had {shard.bytes} bytes of "
+            f"{shard.modified:.3f}, now there is {sizes or 'nothing'}"
+        )
 
 
 def sha256_of(shard: Shard) -> str:

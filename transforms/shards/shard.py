@@ -44,7 +44,10 @@ class Shard:
     def identity(self) -> str:
         """What must not change between the runs into one output."""
         identity = f"{self.path}, {self.bytes} bytes, modified {self.modified:.3f}"
-        if not self.files:
-            return identity
-        digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
-        return f"{identity}, {len(self.files)} files {digest}"
+        if self.files:
+            digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
+            identity = f"{identity}, {len(self.files)} files {digest}"
+        if self.promise:
+            identity = f"{identity}, promised {self.promise.records} records, "
+            identity += f"SHA-256 {self.promise.sha256}"
+        return identity
