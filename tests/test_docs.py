@@ -11,6 +11,9 @@ import tiny
 
 from launch import reference
 from launch.cli import COMMANDS, main
+from policy.manifest import LabelsManifest, written
+from policy.rows import LABELS_SCHEMA, parquet_bytes
+from policy.schema import to_json
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,6 +57,20 @@ def test_the_readmes_commands_run_in_their_order(
         assert main(words[1:]) == 0
 
 
+@pytest.fixture
+def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `labels` with one shard of three records, where we are."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"key": f"a/{number}", "status": "ok"} for number in range(3)]
+    content = parquet_bytes(rows, LABELS_SCHEMA, {})
+    files = {"a.parquet": written(content)}
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.parquet").write_bytes(content)
+    manifest = to_json(LabelsManifest(1, {}, {"a": 3}, {"a": "a.tar"}, files))
+    (tmp_path / "labels/_manifest.json").write_text(manifest)
+
+
+@pytest.mark.usefixtures("labels")
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_the_python_of_the_docs_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
