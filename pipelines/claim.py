@@ -63,7 +63,7 @@ def _locked(root: Path, owner: dict[str, str]) -> Iterator[None]:
 def _held(lock: Path) -> Iterator[FileIO]:
     """The file of a lock, once it is ours."""
     while True:
-        with _opened(lock) as file:
+        with _closed_at_end(_opened(lock)) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -72,6 +72,16 @@ def _held(lock: Path) -> Iterator[FileIO]:
             if _is_there(file, lock):
                 yield file
                 return
+
+
+@contextmanager
+def _closed_at_end(file: FileIO) -> Iterator[FileIO]:
+    """Close a file whose content no longer matters, so that failing to is no failure."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _opened(lock: Path) -> FileIO:

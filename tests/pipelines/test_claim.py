@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -141,6 +142,20 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large") as raised, claimed(str(tmp_path)):
         pytest.fail("the lock was not written")
     assert raised.value.filename == str(tmp_path / LOCK)
+
+
+def test_a_lock_that_cannot_be_closed_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unclosable(FileIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pipelines.claim.FileIO", Unclosable)
+    with claimed(str(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("what", ["a file", "a link to nothing"])
