@@ -35,11 +35,11 @@ class Scenario:
     change: Callable[[Path], None] = lambda _world: None
 
 
-def make_world(world: Path) -> None:
-    """Three shards, each with a broken image and one that comes twice; networks and policies."""
+def make_world(world: Path, shards: int = 3, records: int = _RECORDS) -> None:
+    """Shards, each with a broken image and one that comes twice; networks and policies."""
     rng = np.random.default_rng(0)
-    for shard in ("s0", "s1", "s2"):
-        members = tiny.image_members(rng, _RECORDS)
+    for shard in [f"s{number}" for number in range(shards)]:
+        members = tiny.image_members(rng, records)
         members[5] = (members[5][0], b"no image")
         tiny.write_tar(world / "shards" / f"{shard}.tar", [*members, *members[:2]])
     texts = {"both": tiny.TOML, "small": _SMALL_ONLY, "other": _SMALL_ONLY.replace("16", "12")}
