@@ -48,5 +48,8 @@ def _is_over(folder: Path, now: float) -> bool:
     host, _, rest = folder.name.rpartition(".")[0].rpartition(".")
     if host == socket.gethostname() and rest.isdigit():
         return not alive(int(rest))
-    newest = max((file.stat().st_mtime for file in [folder, *folder.iterdir()]), default=0.0)
+    try:
+        newest = max(file.stat().st_mtime for file in [folder, *folder.iterdir()])
+    except FileNotFoundError:  # it was given its final name just now: somebody is at work
+        return False
     return now - newest > OLD_SECONDS

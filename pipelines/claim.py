@@ -1,5 +1,6 @@
 """One run at a time into one output: the first one wins, the other stops and names it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,14 +9,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pipelines.lease import leased
 from policy.errors import OutputInUse, shown
 from transforms import bucket
 
 LOCK = "_lock"
+
+_MOST_TRIES = 1_000
 
 
 @contextmanager
@@ -40,12 +44,13 @@ def claimed(root: str) -> Iterator[str]:
 
 @contextmanager
 def _locked(root: Path, owner: dict[str, str]) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True)
     lock = root / LOCK
     with _held(lock) as file:
-        file.truncate(0)
-        file.write(json.dumps(owner))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(json.dumps(owner).encode())
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(lock)) from error
         try:
             yield
         finally:
@@ -55,21 +60,40 @@ def _locked(root: Path, owner: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _held(lock: Path) -> Iterator[TextIO]:
+def _held(lock: Path) -> Iterator[FileIO]:
     """The file of a lock, once it is ours."""
     while True:
-        with lock.open("a+") as file:
+        with _closed_at_end(_opened(lock)) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                raise in_use(str(lock.parent), file.read()) from error
+                raise in_use(str(lock.parent), file.read().decode(errors="replace")) from error
             if _is_there(file, lock):
                 yield file
                 return
 
 
-def _is_there(file: TextIO, lock: Path) -> bool:
+@contextmanager
+def _closed_at_end(file: FileIO) -> Iterator[FileIO]:
+    """Close a file whose content no longer matters, so that failing to is no failure."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def _opened(lock: Path) -> FileIO:
+    """The file of a lock, made with its folder where missing."""
+    for _ in range(_MOST_TRIES):
+        with suppress(FileExistsError, FileNotFoundError):  # a run that ended here removed it again
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            return FileIO(lock, "a+")
+    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(lock.parent))
+
+
+def _is_there(file: FileIO, lock: Path) -> bool:
     """Whether this is still the file of that name: its last owner removed it at its end."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), lock.stat())

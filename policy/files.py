@@ -75,7 +75,7 @@ def place(content: bytes, attempt: Path, final: Path, *, replace: bool = True) -
         ours = _named(attempt, final, replace=replace)
     except OSError as error:
         attempt.unlink(missing_ok=True)  # half a file on a full disk helps nobody
-        raise type(error)(error.errno, error.strerror, str(final)) from error
+        raise _named_after(final, error) from error
     sync_folder(final.parent)
     return ours
 
@@ -91,14 +91,17 @@ def place_copy(source: Path, attempt: Path, final: Path) -> None:
         os.link(source, attempt)
     except OSError as error:
         if error.errno not in _NO_LINKS:
-            raise
+            raise _named_after(final, error) from error
         place(source.read_bytes(), attempt, final)
         return
     attempt.rename(final)
-    attempt.unlink(
-        missing_ok=True
-    )  # rename leaves it where the final name is the same file already
+    attempt.unlink(missing_ok=True)  # rename leaves it where both are one file already
     sync_folder(final.parent)
+
+
+def _named_after(path: Path, error: OSError) -> OSError:
+    """The same error, naming the file that somebody wanted."""
+    return type(error)(error.errno, error.strerror, str(path))
 
 
 def _named(attempt: Path, final: Path, *, replace: bool) -> bool:
@@ -111,8 +114,11 @@ def _named(attempt: Path, final: Path, *, replace: bool) -> bool:
         attempt.unlink()
         return False
     except OSError as error:
-        if error.errno not in _NO_LINKS or final.exists():
+        if error.errno not in _NO_LINKS:
             raise
+        if final.exists():
+            attempt.unlink()
+            return False
         attempt.rename(final)
         return True
     attempt.unlink()
@@ -129,10 +135,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk."""
+    """Bring the names in a folder to disk; an OSError names it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise _named_after(folder, error) from error
     finally:
         os.close(handle)
 

@@ -9,6 +9,7 @@ import posixpath
 import re
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +76,23 @@ class Output:
     def delete(self, name: str) -> None:
         """Remove a file if it is there."""
         path = posixpath.join(self.path, name)
-        if FileSystems.exists(path):
+        if "://" not in path:
+            Path(path).unlink(missing_ok=True)
+        elif FileSystems.exists(path):
             FileSystems.delete([path])
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and all in it, if it is there."""
+        """Remove a folder and all in it, if it is there; on a local filesystem, all at once.
+
+        What is left of it there, if the run is killed, goes with the attempts of the run.
+        """
         path = posixpath.join(self.path, name)
         if "://" not in path:
-            shutil.rmtree(path, ignore_errors=True)
+            gone = Path(self._attempt(name))
+            gone.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                Path(path).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         else:
             for found in _match(path, ""):
                 FileSystems.delete([found])

@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,36 @@ def test_existing_knows_a_folder_relative_to_the_working_one(
 def test_existing_takes_a_folder_name_with_wildcards_as_it_is(tmp_path: Path) -> None:
     write(f"{tmp_path}/run[1]", "a.json", b"")
     assert existing(f"{tmp_path}/run[1]", ".json") == {"a"}
+
+
+def test_a_file_that_cannot_be_deleted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, **_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    output = Output(str(tmp_path), "run")
+    output.replace("a.json", b"")
+    monkeypatch.setattr(Path, "unlink", fail)
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        output.delete("a.json")
+    assert raised.value.filename == str(tmp_path / "a.json")
+
+
+def test_a_folder_is_gone_at_once_not_file_by_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of _next would be taken for the start of the next result."""
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    output = Output(str(tmp_path), "run")
+    for name in ("_next/a", "_next/day1/b"):
+        output.replace(name, b"")
+    monkeypatch.setattr(shutil, "rmtree", crash)
+    with pytest.raises(KeyboardInterrupt):
+        output.delete_folder("_next")
+    assert all(name.startswith(f"{ATTEMPTS}/run/") for name in files(str(tmp_path)))
+    assert len(files(str(tmp_path))) == 2
