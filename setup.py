@@ -38,6 +38,7 @@ setup(
             "mypy>=1.13",
             "pytest>=8.3",
             "pytest-cov>=6",
+            "pytest-xdist>=3.6",
             "ruff>=0.15",
         ],
     },
