@@ -8,6 +8,7 @@ from policy import errors
 from policy.errors import InputError, Stopped, Unavailable, shown
 from transforms.shards import ReadFailed
 
+_WHERE = re.compile(r" \[while running '.*?'\]$")
 _LAST = re.compile(r"^policy\.errors\.(\w+): (.*)$", re.MULTILINE)
 
 
@@ -34,14 +35,14 @@ def reasons_told() -> Iterator[None]:
     """In the launcher: an error of the runner's that tells what a worker raised becomes that."""
     try:
         yield
-    except (InputError, Stopped):
-        raise
+    except (InputError, Stopped) as error:
+        raise type(error)(_WHERE.sub("", str(error))) from error
     except Exception as error:  # each runner has its own kind
         found = _LAST.findall(str(error))
         if not found:
             raise
         name, message = found[-1]
-        raise getattr(errors, name)(re.sub(r" \[while running '.*?'\]$", "", message)) from error
+        raise getattr(errors, name)(_WHERE.sub("", message)) from error
 
 
 _MOST = 4_000

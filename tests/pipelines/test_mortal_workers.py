@@ -43,5 +43,5 @@ def test_a_dead_worker_can_be_closed(dead: Any) -> None:
 
 
 def test_beam_uses_it_for_its_worker_processes() -> None:
-    known = WorkerHandler._known_urns[python_urns.SUBPROCESS_SDK][0]
+    known = WorkerHandler._registered_environments[python_urns.SUBPROCESS_SDK][0]
     assert known is MortalWorkerHandler
