@@ -22,15 +22,12 @@ from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
 from policy.table import TableManifest
-from transforms.commit import Output
+from transforms.commit import RUN, Output
 
 _LOG = logging.getLogger("adalabel")
 
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
-RUN = "_run.json"
-"""Where an output says what it is made by, before anything else is there."""
-
 _PUBLISHED = "_published"
 _READERS = 16
 
@@ -95,14 +92,14 @@ def opened(
         known = _settled(kind, place)
         output = place if mode == "resume" else replace(place, folder=NEXT)
         if made_by is not None:
-            _guard(output, mode, made_by)
+            output = _guarded(output, mode, made_by)
         try:
             yield Session(kind, mode, output, known)
         finally:
             remove_own(root, run)
 
 
-def _guard(output: Output, mode: Mode, made_by: Mapping[str, str]) -> None:
+def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
     """Say what the output is made by, before anything else is there; refuse to mix."""
     place = replace(output, folder="")
     says: dict[str, Any] = {"mode": mode, "made_by": dict(made_by)}
@@ -111,6 +108,7 @@ def _guard(output: Output, mode: Mode, made_by: Mapping[str, str]) -> None:
     if mode != "resume" and _said(output) not in (None, says):
         place.delete_folder(NEXT)  # of a run that was stopped, and of no use to this one
     output.create(RUN, json.dumps(says, indent=2).encode())
+    return replace(output, says=output.read(RUN, "what the folder says of itself"))
 
 
 def _said(output: Output) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
 from pipelines.progress import progress
 from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
 from transforms.careful import DeviceLost

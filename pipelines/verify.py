@@ -12,7 +12,7 @@ import tyro
 
 from pipelines.labels import LABELS
 from pipelines.options import CommandOptions, usable_cores
-from pipelines.output import RUN, known_manifest
+from pipelines.output import known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown
 from policy.files import exists, read_bytes
@@ -20,6 +20,7 @@ from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
 from policy.table import TableManifest
+from transforms.commit import RUN
 
 _MOST_SHOWN = 10
 _SCHEMAS = {"answers": ANSWERS_SCHEMA, "features": FEATURES_SCHEMA}

@@ -56,6 +56,22 @@ def test_after_any_fault_readers_see_one_result_and_the_next_run_makes_it_whole(
         assert [row[what] for what in ("torn reads", "lost", "duplicated")] == ["0", "0", "0"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.parametrize(
+    "hazard", ["one of two workers", "SIGTERM", "SIGSTOP", "bundle", "at once", "clock", "handles"]
+)
+def test_after_any_hazard_the_same_command_makes_the_result_whole(hazard: str) -> None:
+    arguments = ["-m", "benchmarks.faults.hazards", "--only", hazard]
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    (row,) = rows(run.stdout)
+    assert run.returncode == 0, row
+    code = {"one of two workers": "exit code 5: ", "at once": "exit code 0; exit code 4: "}
+    assert row["the run"].startswith(code.get(hazard, ""))
+
+
 CONTENT = parquet_bytes([{"key": "s/0", "status": OK}], LABELS_SCHEMA, {})
 GOOD = {"bytes": len(CONTENT), "sha256": written(CONTENT).sha256}
 

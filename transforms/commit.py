@@ -15,12 +15,16 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
+from policy.errors import OutputInUse
 from policy.files import place, place_copy
 from transforms import bucket
 from transforms.files import read_bytes
 
 ATTEMPTS = "_attempts"
 """The folder, in the root of every output, that holds files still being written."""
+
+RUN = "_run.json"
+"""Where an output says what it is made by, before anything else is there."""
 
 _LONGEST_TAIL = 100
 
@@ -29,12 +33,14 @@ _LONGEST_TAIL = 100
 class Output:
     """Where a run writes: below `root`, or while it builds the next result, below root/folder.
 
-    `run` is the run's own name, unlike that of any other.
+    `run` is the run's own name, unlike that of any other. `says` is what RUN says, where that is
+    guarded: it changes when the place is given to a result that is made by something else.
     """
 
     root: str
     run: str
     folder: str = ""
+    says: bytes | None = None
 
     @property
     def path(self) -> str:
@@ -100,6 +106,17 @@ class Output:
     def read(self, name: str, what: str) -> bytes:
         """All of a file; `what` names it in the InputError if it cannot be read."""
         return read_bytes(posixpath.join(self.path, name), what)
+
+    def check_ours(self) -> None:
+        """Raise OutputInUse if the place was given to another result since this run began.
+
+        To be asked before what another made is replaced: a worker may outlive its run.
+        """
+        if self.says is not None and self.read(RUN, "what the output is made by") != self.says:
+            raise OutputInUse(
+                f"{self.path}: holds what is made by something else by now; this worker is of a "
+                "run that was given up"
+            )
 
     def _attempt(self, name: str) -> str:
         tail = name.replace("/", "__")[-_LONGEST_TAIL:]

@@ -51,6 +51,7 @@ def commit_shard(
         known = read_marker(output, marker)
         if known and known["files"] == sums:
             return known
+        output.check_ours()
         output.replace(marker, content)
     return statistics
 
@@ -90,6 +91,7 @@ def _stand(
     theirs = _whole(found)
     if theirs is not None and same_origin(theirs, says):
         return found, theirs
+    output.check_ours()
     output.replace(name, content)
     return content, says
 

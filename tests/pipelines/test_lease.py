@@ -80,7 +80,9 @@ def test_the_lease_of_a_process_of_this_machine_that_is_gone_is_taken_over_at_on
 
 
 @pytest.mark.parametrize(
-    "run", ["elsewhere.1.x", f"{socket.gethostname()}.{os.getpid()}.x", "no name of ours", "1.2"]
+    "run",
+    ["elsewhere.1.x", f"{socket.gethostname()}.{os.getpid()}.x", "no name of ours", "1.2"],
+    ids=["of another machine", "of a process that lives", "without a name", "with half a name"],
 )
 def test_any_other_is_taken_over_when_it_was_not_renewed_for_long(run: str) -> None:
     held_by(run)

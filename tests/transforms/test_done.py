@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from policy.errors import OutputInUse
 from policy.manifest import written
 from policy.rows import LABELS_SCHEMA, OK, parquet_bytes
-from transforms.commit import Output
+from transforms.commit import RUN, Output
 from transforms.done import commit_shard, done_before, read_marker
 
 ORIGIN = {"made_by": {"policy": "p1"}, "input": "s0.tar, 10 bytes"}
@@ -105,3 +106,17 @@ def test_a_damaged_marker_marks_nothing(tmp_path: Path, content: bytes) -> None:
     output = Output(str(tmp_path), "run")
     assert read_marker(output, MARKER) is None
     assert done_before(output, MARKER, ORIGIN) is None
+
+
+def test_a_worker_that_outlived_its_run_replaces_nothing_of_another_result(tmp_path: Path) -> None:
+    ours, theirs = b'{"made_by": {"policy": "p1"}}', b'{"made_by": {"policy": "p2"}}'
+    late = Output(str(tmp_path), "late", says=ours)
+    (tmp_path / RUN).write_bytes(theirs)
+    other = parquet(made_by={"policy": "p2"})
+    (tmp_path / ROWS).write_bytes(other)
+    with pytest.raises(OutputInUse, match="made by something else by now; this worker is of a run"):
+        commit_shard(late, MARKER, {ROWS: parquet()}, says(), TIMES)
+    assert (tmp_path / ROWS).read_bytes() == other
+    (tmp_path / RUN).write_bytes(ours)
+    commit_shard(late, MARKER, {ROWS: parquet()}, says(), TIMES)
+    assert (tmp_path / ROWS).read_bytes() == parquet()
