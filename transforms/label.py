@@ -21,7 +21,8 @@ from transforms.commit import Output
 from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
-from transforms.route import Routed, Router
+from transforms.route import Router
+from transforms.routed import Routed
 from transforms.shards import Shard
 from transforms.stages import Engine
 from transforms.work import Placed, Row, ShardFn, WorkerOptions
