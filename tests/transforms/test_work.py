@@ -44,6 +44,9 @@ class Keys:
         del shard
         return None
 
+    def begin(self, _: Shard) -> bool:
+        return True
+
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         assert started > 0
         assert shard.name not in self.written
