@@ -12,7 +12,7 @@ from policy.errors import Alarm, InputError
 from policy.manifest import LabelsManifest
 from transforms.audit import AuditPlan
 from transforms.stages import Engine
-from transforms.watch import ALARM, OnAlarm, Watch, raise_alarm, read_alarm
+from transforms.watch import ALARM, LOOK_SECONDS, OnAlarm, Watch, raise_alarm, read_alarm
 
 _LOG = logging.getLogger("adalabel")
 
@@ -59,7 +59,7 @@ def watch_of(
         )
     known = bundle.evidence.reference if bundle.evidence else None
     table = table_of(known) if audit and known else None
-    return Watch(table, on_alarm, frozenset(shards))
+    return Watch(table, on_alarm, frozenset(shards), LOOK_SECONDS)
 
 
 def compared(

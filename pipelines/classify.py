@@ -53,8 +53,8 @@ class ClassifyOptions(ShardOptions, RunOptions):
     many as the policy averages (five, where there are more than a hundred classes)."""
     audit_fraction: float = 0.01
     """Share of the images, chosen by a hash of their keys, whose early label is compared with the
-    full network's (docs/promise.md); 0: none. Costs at most this share of (full network - policy)
-    per image; labels and trails stay as they are."""
+    full network's (docs/promise.md); 0: none. Costs this share of the full network's cost for each
+    image that stops early, less what its trail shares; labels and trails stay as they are."""
     on_alarm: OnAlarm = "warn"
     """What to do when the audits refute the policy's promise. warn: say so; full: send shards that
     are not begun yet through the full network alone; stop: begin no more shards, and end with exit

@@ -45,7 +45,7 @@ class Watch:
     table: Audits | None
     on_alarm: OnAlarm
     shards: frozenset[str]
-    seconds: float = LOOK_SECONDS
+    seconds: float
 
 
 class Watcher:
@@ -111,7 +111,7 @@ def message_of(found: Verdict) -> str:
     total = found.total
     rate = total.disagreed / total.audited if total.audited else 0.0
     return (
-        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}) got another label than "
-        f"the full network gives; by the table at most {found.bound:.2%} would (evidence "
+        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}) disagree with the full "
+        f"network; by the table at most {found.bound:.2%} would (evidence "
         f"{found.highest:.3g} to 1, alarm at {THRESHOLD:g})"
     )
