@@ -1,7 +1,7 @@
 """What a run does about an alarm: before it begins, while it labels, and when it ends."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from policy.errors import Alarm, InputError
 from policy.manifest import LabelsManifest
 from transforms.audit import AuditPlan
 from transforms.stages import Engine
-from transforms.watch import ALARM, LOOK_SECONDS, OnAlarm, Watch, raise_alarm, read_alarm
+from transforms.watch import ALARM, BEGUN, LOOK_SECONDS, OnAlarm, Watch, raise_alarm, read_alarm
 
 _LOG = logging.getLogger("adalabel")
 
@@ -43,23 +43,23 @@ def audit_plan(bundle: Bundle, engine: Engine, fraction: float) -> AuditPlan | N
     return AuditPlan(fraction, metric_of(bundle))
 
 
-def watch_of(
-    bundle: Bundle,
-    engine: Engine,
-    on_alarm: OnAlarm,
-    audit: AuditPlan | None,
-    shards: Collection[str],
-) -> Watch:
-    """What workers watch for; raises InputError where they could not do what is to be done then."""
+def check_full(bundle: Bundle, engine: Engine, on_alarm: OnAlarm) -> None:
+    """Raise InputError where the full network is to be run after an alarm and is not at hand."""
     full = bundle.policy.graph.full
     if on_alarm == "full" and full not in engine.graph.answers:
         raise InputError(
             f"--on-alarm full: the policy does not name the full network {full!r} among its "
             "networks; fit again, or choose warn or stop"
         )
+
+
+def watch_of(
+    bundle: Bundle, on_alarm: OnAlarm, audit: AuditPlan | None, records: Mapping[str, int]
+) -> Watch:
+    """What workers watch for."""
     known = bundle.evidence.reference if bundle.evidence else None
     table = table_of(known) if audit and known else None
-    return Watch(table, on_alarm, frozenset(shards), LOOK_SECONDS)
+    return Watch(table, on_alarm, records, audit.fraction if audit else 0.0, LOOK_SECONDS)
 
 
 def compared(
@@ -72,6 +72,7 @@ def compared(
 
     `left` are the records of the shards that were not begun.
     """
+    session.output.delete_folder(BEGUN)
     before = read_alarm(session.output)
     found, verdict = reality(bundle, statistics)
     if before is None and verdict is not None and verdict.alarm:

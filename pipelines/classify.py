@@ -14,6 +14,7 @@ from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.alarms import (
     audit_plan,
     check_before,
+    check_full,
     compared,
     end,
     is_part_of_a_replacement,
@@ -137,8 +138,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     engine = load_for_policy(networks, bundle, options.worker)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
-    names = [shard.name for shard in shards]
-    watch = watch_of(bundle, engine, options.on_alarm, audit, names)
+    check_full(bundle, engine, options.on_alarm)
     made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
     with opened(options.output, options.mode, LABELS, made_by) as session:
         check_before(session, options.on_alarm)
@@ -146,6 +146,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
         plan = Plan.of(session, shards, made_by)
         start = time.monotonic()
         if plan.to_do:
+            watch = watch_of(bundle, options.on_alarm, audit, records)
             wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
             label = Label(networks, bundle, wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}

@@ -10,7 +10,7 @@ reaches 1/RUN_RISK with probability at most RUN_RISK.
 The capital depends on the sums of audits and disagreements alone, so workers' evidence is merged
 by adding counts. That holds for any one order of the shards that is chosen without looking at the
 disagreements. A run looks along two: the receipt goes by their names, workers that look early go by
-which shard finished first (transforms/watch.py). Each has RUN_RISK. Together with the table's:
+which shard was begun first (transforms/watch.py). Each has RUN_RISK. Together with the table's:
 false alarms, ever, at most ALPHA.
 """
 

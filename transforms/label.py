@@ -65,7 +65,7 @@ class LabelStep:
     def begin(self, shard: Shard) -> bool:
         """Look for an alarm: after one, shards go through the full network, or are not begun."""
         self._routers[shard.name] = self.router
-        if self.guard is None or not self.guard.watcher.alarm():
+        if self.guard is None or not self.guard.watcher.alarm_at(shard.name):
             return True
         if self.guard.full is not None:
             self._routers[shard.name] = self.guard.full

@@ -54,7 +54,7 @@ def _look_at_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labelled(world: Any, corpus: Corpus, output: Path, **changes: Any) -> Any:
-    options = {"input": (corpus.input,), "policy": corpus.bent, "audit_fraction": FRACTION}
+    options = {"input": (corpus.input,), "policy": corpus.bent, "audit_fraction": 1.0}
     return world.classify(output, **{"batch_size": 8, **options, **changes})
 
 
@@ -78,7 +78,7 @@ def done(output: Path) -> dict[str, bool]:
 def good(world: Any, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Labels by the policy that keeps its promise, not to be changed, and their receipt."""
     output = tmp_path_factory.mktemp("good") / "out"
-    return output, labelled(world, corpus, output, policy=corpus.good)
+    return output, labelled(world, corpus, output, policy=corpus.good, audit_fraction=FRACTION)
 
 
 def test_images_like_the_tables_raise_no_alarm(good: tuple[Path, Any], world: Any) -> None:
@@ -159,8 +159,8 @@ def test_another_fraction_goes_on_where_the_first_one_stopped(
     world: Any, corpus: Corpus, good: tuple[Path, Any], tmp_path: Path
 ) -> None:
     first = corpus.input.replace("*", "n0[0-3]")
-    options = {"policy": corpus.good}
-    labelled(world, corpus, tmp_path / "out", input=(first,), audit_fraction=0.0, **options)
+    options = {"policy": corpus.good, "audit_fraction": FRACTION}
+    labelled(world, corpus, tmp_path / "out", input=(first,), **options | {"audit_fraction": 0.0})
     receipt = labelled(world, corpus, tmp_path / "out", **options)
     assert receipt.newly_labelled == (SHARDS - 4) * RECORDS
     later = audits(good[0])[4 * RECORDS :]
