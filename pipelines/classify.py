@@ -11,9 +11,19 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
+from pipelines.alarms import (
+    audit_plan,
+    check_before,
+    check_full,
+    compared,
+    end,
+    is_part_of_a_replacement,
+    watch_of,
+)
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import Session, opened
+from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
 from policy.bundle import Bundle, Evidence, read_bundle
@@ -22,6 +32,7 @@ from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
+from transforms.watch import OnAlarm, read_alarm
 
 _LOG = logging.getLogger("adalabel")
 
@@ -41,12 +52,24 @@ class ClassifyOptions(ShardOptions, RunOptions):
     topk: int = 5
     """Classes and probabilities written for every image; for one labelled by an average, at most as
     many as the policy averages (five, where there are more than a hundred classes)."""
+    audit_fraction: float = 0.01
+    """Share of the images, chosen by a hash of their keys, whose early label is compared with the
+    full network's (docs/promise.md); 0: none. Costs this share of the full network's cost for each
+    image that stops early, less what its trail shares; labels and trails stay as they are."""
+    on_alarm: OnAlarm = "warn"
+    """What to do when the audits refute the policy's promise. warn: say so; full: send shards that
+    are not begun yet through the full network alone; stop: begin no more shards, and end with exit
+    code 6. With full and stop, the result depends on the order in which shards finish."""
 
     def __post_init__(self) -> None:
-        """Refuse rows without a class."""
+        """Refuse rows without a class, and a share that is none."""
         super().__post_init__()
         if self.topk < 1:
             raise InputError(f"--topk {self.topk}: wanted at least 1")
+        if not 0 <= self.audit_fraction <= 1:
+            raise InputError(
+                f"--audit-fraction {self.audit_fraction:g}: wanted 0 (no audit) to 1 (every image)"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,6 +79,7 @@ class ClassifyReceipt:
     `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
     `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
     `full_cost`, that of `full` alone, and is None where nothing was run.
+    `promise` is what the policy did when it was fitted, `reality` what came of it here.
     `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
     `images_per_second` is the rate from the first shard's start to the last one's end.
     """
@@ -75,6 +99,7 @@ class ClassifyReceipt:
     seconds: float
     images_per_second: float
     promise: Evidence | None
+    reality: Reality
 
     def text(self) -> str:
         """For people."""
@@ -92,6 +117,7 @@ class ClassifyReceipt:
                 f"{self.full} {self.full_cost:.4g}"
                 + (f", {self.speedup:.2f}x as much" if self.speedup else "")
             ),
+            *self.reality.lines(self.cost, self.unit),
             f"  this run  {this_run}",
         ]
         if self.promise:
@@ -109,30 +135,64 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = options.shards()
-    check_fits(bundle, load_for_policy(networks, bundle, options.worker))
+    engine = load_for_policy(networks, bundle, options.worker)
+    check_fits(bundle, engine)
+    audit = audit_plan(bundle, engine, options.audit_fraction)
+    check_full(bundle, engine, options.on_alarm)
     made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
     with opened(options.output, options.mode, LABELS, made_by) as session:
+        check_before(session, options.on_alarm)
         records = count_all(shards)
         plan = Plan.of(session, shards, made_by)
         start = time.monotonic()
         if plan.to_do:
-            wanted = LabelOptions(session.output, options.topk, made_by)
+            watch = watch_of(bundle, options.on_alarm, audit, records)
+            wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
             label = Label(networks, bundle, wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
             run_shards(label, todo, (session.output.path, ".json"), beam_args)
-        statistics = plan.statistics()
-        account = account_for(statistics.values(), records)
         seconds = time.monotonic() - start
-        receipt = _receipt(options.output, bundle, statistics.values(), account, plan.old, seconds)
+        outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
+        receipt = _receipt(options.output, bundle, outcome)
         _publish(session, plan, options, receipt)
+        end(session, options.on_alarm, receipt.reality)
     return receipt
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is done once a run ends; `old` names the shards that were done before it."""
+
+    statistics: Mapping[str, Mapping[str, Any]]
+    old: Collection[str]
+    account: Account
+    reality: Reality
+    seconds: float
+
+
+def _outcome(
+    plan: Plan, records: Mapping[str, int], bundle: Bundle, on_alarm: OnAlarm, seconds: float
+) -> _Outcome:
+    """Add up what is done. After an alarm, a run that is to stop has left shards undone."""
+    statistics = plan.statistics()
+    stopped = on_alarm == "stop" and read_alarm(plan.session.output) is not None
+    left = {name: n for name, n in records.items() if stopped and name not in statistics}
+    begun = {name: n for name, n in records.items() if name not in left}
+    account = account_for(statistics.values(), begun)
+    found = compared(plan.session, bundle, statistics, left)
+    return _Outcome(statistics, plan.old, account, found, seconds)
 
 
 def _publish(
     session: Session[LabelsManifest], plan: Plan, options: ClassifyOptions, receipt: ClassifyReceipt
 ) -> None:
-    """Write the receipt and the manifest, unless too much was rejected for what it replaces."""
+    """Write the receipt and the manifest, unless what they replace is better.
+
+    It is where too much was rejected, and where an alarm left shards undone.
+    """
     allowed, place = options.max_bad_fraction, session.place
+    if is_part_of_a_replacement(session, receipt.reality):
+        return
     if session.mode != "resume":
         effect = "The result that stood before is untouched."
         check_bad_fraction(receipt.account, allowed, options.output, effect)
@@ -143,14 +203,8 @@ def _publish(
     check_bad_fraction(receipt.account, allowed, options.output, effect)
 
 
-def _receipt(
-    output: str,
-    bundle: Bundle,
-    statistics: Collection[Mapping[str, Any]],
-    account: Account,
-    done: Collection[str],
-    seconds: float,
-) -> ClassifyReceipt:
+def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
+    statistics = outcome.statistics.values()
     graph = bundle.policy.graph
     statuses, exits = Counter[str](), Counter[str]()
     for shard in statistics:
@@ -159,7 +213,7 @@ def _receipt(
     ran = statuses[OK] + statuses[NONFINITE]
     cost = sum(shard["cost"] for shard in statistics) / ran if ran else 0.0
     full = graph.cost((graph.full,))
-    new = [shard for shard in statistics if shard["shard"] not in done]
+    new = [shard for shard in statistics if shard["shard"] not in outcome.old]
     newly_labelled = sum(shard["records"] for shard in new)
     begun = min((shard["started"] for shard in new), default=0.0)
     busy = max((shard["finished"] for shard in new), default=0.0) - begun
@@ -168,7 +222,7 @@ def _receipt(
         shards=len(statistics),
         records=sum(shard["records"] for shard in statistics),
         statuses=dict(statuses),
-        account=account,
+        account=outcome.account,
         exits={answer: exits[answer] for answer in graph.answers if exits[answer]},
         unit=graph.unit,
         cost=cost,
@@ -176,7 +230,8 @@ def _receipt(
         full_cost=full,
         speedup=full / cost if cost else None,
         newly_labelled=newly_labelled,
-        seconds=seconds,
+        seconds=outcome.seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,
         promise=bundle.evidence,
+        reality=outcome.reality,
     )

@@ -215,7 +215,7 @@ def _bundle(
         fingerprints={
             name: network.fingerprint
             for name, network in table.networks.items()
-            if used & set(network.answers)
+            if (used | {table.graph.full}) & set(network.answers)  # the audit runs it
         },
         evidence=evidence,
         heads={name: head for name, head in heads.items() if name in used},

@@ -23,6 +23,7 @@ from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
 from policy.table import TableManifest
 from transforms.commit import RUN, Output
+from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
 
@@ -167,11 +168,12 @@ def _settle(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> Manifest
     place.replace(kind.manifest, to_json(staged).encode())
     place.replace(f"{NEXT}/{_PUBLISHED}", b"")
     moved = {name: file.at for name, file in staged.files.items() if file.at}
-    if exists(f"{place.root}/{NEXT}/{RUN}"):
-        moved[RUN] = f"{NEXT}/{RUN}"
+    for name in (RUN, ALARM):
+        if exists(f"{place.root}/{NEXT}/{name}"):
+            moved[name] = f"{NEXT}/{name}"
     for name, at in moved.items():
         place.copy(at, name)
-    for name in _dropped(kind, place, staged):
+    for name in _dropped(kind, place, staged) - moved.keys():
         place.delete(name)
     settled = replace(staged, files={n: replace(f, at=None) for n, f in staged.files.items()})
     place.replace(kind.manifest, to_json(settled).encode())
@@ -183,4 +185,4 @@ def _dropped(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> set[str
     """The files that are not part of the result any more: all others, once it was overwritten."""
     said = _said(replace(place, folder=NEXT))
     overwritten = said is not None and said["mode"] == "overwrite"
-    return kind.strays(place.root) - staged.files.keys() if overwritten else set()
+    return (kind.strays(place.root) | {ALARM}) - staged.files.keys() if overwritten else set()

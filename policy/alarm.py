@@ -5,11 +5,13 @@ fails with probability TABLE_RISK. Against "the rate is at most q" we bet: for a
 each audit multiplies the capital by a/q if it disagrees and by (1-a)/(1-q) if not. Under any rate
 up to q the expected factor is at most 1, so the capital is a test supermartingale, and so is the
 mean over alternatives (Waudby-Smith & Ramdas 2024, section 4). By Ville's inequality it ever
-reaches 1/RUN_RISK with probability at most RUN_RISK. Together: false alarms, ever, at most ALPHA.
+reaches 1/RUN_RISK with probability at most RUN_RISK.
 
 The capital depends on the sums of audits and disagreements alone, so workers' evidence is merged
 by adding counts. That holds for any one order of the shards that is chosen without looking at the
-disagreements, such as that of their names.
+disagreements. A run looks along two: the receipt goes by their names, workers that look early go by
+which shard was begun first (transforms/watch.py). Each has RUN_RISK. Together with the table's:
+false alarms, ever, at most ALPHA.
 """
 
 import math
@@ -25,7 +27,11 @@ from policy.errors import InputError
 
 ALPHA = 0.05
 TABLE_RISK = 0.01
-RUN_RISK = ALPHA - TABLE_RISK
+RUN_RISK = (ALPHA - TABLE_RISK) / 2
+"""Of each of the two orders that a run is looked at in."""
+
+THRESHOLD = 1 / RUN_RISK
+"""The capital at which the alarm is raised."""
 
 _ODDS_RATIOS = np.geomspace(1.1, 100, 32)  # alternatives, as odds against the bound's odds
 
@@ -60,7 +66,7 @@ class Verdict:
     @property
     def alarm(self) -> bool:
         """Whether the promise is refuted; once True, more shards do not take it back."""
-        return self.highest >= 1 / RUN_RISK
+        return self.highest >= THRESHOLD
 
 
 def verdict(table: Audits, shards: Sequence[Audits]) -> Verdict:

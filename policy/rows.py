@@ -52,10 +52,16 @@ LABELS_SCHEMA = pa.schema(
         pa.field("answer", pa.string()),
         pa.field("trail", pa.list_(pa.string())),
         pa.field("cost", pa.float64()),
+        pa.field("audit", pa.int32()),
+        pa.field("disagrees", pa.bool_()),
         *_TAIL,
     ]
 )
-"""One row per record of a shard: the label, and how it was come by."""
+"""One row per record of a shard: the label, and how it was come by.
+
+`audit` is the full network's best class and `disagrees` whether the label is wrong by it (see
+policy/audit.py); null for images that were not audited. `cost` is without the audit's.
+"""
 
 _MOST_ERRORS = 20
 """Distinct errors counted by name; corrupt data can give a new one for every record."""

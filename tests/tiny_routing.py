@@ -14,8 +14,10 @@ from PIL import Image
 from policy.answers import Answers
 from policy.mixture import Routing
 from policy.rules import Policy
+from transforms.audit import AuditPlan
 from transforms.prepare import Prepared
-from transforms.route import Routed, Router
+from transforms.route import Router
+from transforms.routed import Routed
 from transforms.stages import Engine
 
 EXIT = "small.block1.exit"
@@ -89,12 +91,17 @@ class Run:
 
 
 def route(
-    policy: Routing, engine: Counting, items: Sequence[Prepared], batch_size: int, topk: int = 2
+    policy: Routing,
+    engine: Counting,
+    items: Sequence[Prepared],
+    batch_size: int,
+    topk: int = 2,
+    audit: AuditPlan | None = None,
 ) -> Run:
     """Feed all images, then flush."""
     engine.batches = {}
     with ThreadPoolExecutor(2) as pool:
-        router = Router(policy, engine, batch_size, topk, pool)
+        router = Router(policy, engine, batch_size, topk, pool, audit)
         fed = [group for item in items for group in router.feed(stripped(item, router))]
         return Run(batch_size, fed, list(router.flush()), engine.batches)
 

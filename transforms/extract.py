@@ -40,7 +40,6 @@ class ExtractStep:
         """Write the answers of all networks of `engine`."""
         self.engine = engine
         self.options = options
-        self.topk = options.topk
         self.batch_size = batch_size
         self.inputs = engine.inputs
         self.keeps_images = False
@@ -97,11 +96,15 @@ class ExtractStep:
             elif stage.name not in (network, DECODE):
                 made[stage.name] = self.engine.run(stage.name, made)
         features = {trunk: self.engine.features(made[trunk]) for trunk in trunks}
-        return self.engine.answer(network, made, self.topk), features
+        return self.engine.answer(network, made, self.options.topk), features
 
     def reject(self, item: Prepared) -> Row:
         """Nothing but where the record came from and why there is no answer."""
         return {**_origin(item), "label": None}
+
+    def begin(self, _shard: Shard) -> bool:
+        """All shards are read."""
+        return True
 
     def done(self, shard: Shard) -> Says | None:
         """The statistics of a shard that is done for every network of the engine."""
@@ -239,10 +242,8 @@ class Extract(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PColle
     def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
         """Spread the shards over workers, then extract each."""
         load = partial(load_engine, self.networks, self.only)
-        step = partial(_make_step, self.options)
+        work = ShardFn(load, partial(_make_step, self.options), self.worker)
         done: beam.pvalue.PCollection[Row] = (
-            shards
-            | "Spread" >> beam.Reshuffle()
-            | "Extract" >> beam.ParDo(ShardFn(load, step, self.worker))
+            shards | "Spread" >> beam.Reshuffle() | "Extract" >> beam.ParDo(work)
         )
         return done

@@ -16,36 +16,70 @@ from policy.bundle import Bundle
 from policy.errors import InputError
 from policy.mixture import answers_used
 from policy.rows import LABELS_SCHEMA, OK, account, parquet_bytes
+from policy.rules import always
 from policy.table import IMPORTED
+from transforms.audit import AuditPlan
 from transforms.commit import Output
 from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
-from transforms.route import Routed, Router
+from transforms.route import Router
+from transforms.routed import Compared, Routed
 from transforms.shards import Shard
 from transforms.stages import Engine
+from transforms.watch import AFTER, Watch, Watcher
 from transforms.work import Placed, Row, ShardFn, WorkerOptions
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Who watches for the alarm, and what labels shards begun after it (None: what did before)."""
+
+    watcher: Watcher
+    full: Router | None = None
 
 
 class LabelStep:
     """Routes images and turns what comes out of the router into label rows."""
 
-    def __init__(self, router: Router, output: Output, made_by: Mapping[str, str]) -> None:
-        """Write to `output`; `made_by` names all that decides the labels."""
+    def __init__(
+        self,
+        router: Router,
+        output: Output,
+        made_by: Mapping[str, str],
+        guard: Guard | None = None,
+    ) -> None:
+        """Write to `output`; `made_by` names all that decides the labels, but for an alarm."""
         self.router = router
         self.output = output
         self.made_by = dict(made_by)
+        self.guard = guard
         self.inputs = router.inputs
-        self.keeps_images = router.keeps_images
+        full = guard.full if guard else None
+        self.keeps_images = router.keeps_images or (
+            full is not None and not full.inputs.keys() <= router.inputs.keys()
+        )
         self.names = router.engine.class_names
+        self._routers: dict[str, Router] = {}
+
+    def begin(self, shard: Shard) -> bool:
+        """Look for an alarm: after one, shards go through the full network, or are not begun."""
+        self._routers[shard.name] = self.router
+        if self.guard is None or not self.guard.watcher.alarm_at(shard.name):
+            return True
+        if self.guard.full is not None:
+            self._routers[shard.name] = self.guard.full
+        return self.guard.watcher.watch.on_alarm != "stop"
 
     def take(self, item: Prepared) -> Iterator[Placed]:
         """Route one image; others may come out with it."""
-        yield from self._place(self.router.feed(item))
+        yield from self._place(self._routers.get(item.shard, self.router).feed(item))
 
     def flush(self) -> Iterator[Placed]:
         """Route all that is waiting."""
         yield from self._place(self.router.flush())
+        if self.guard and self.guard.full:
+            yield from self._place(self.guard.full.flush())
 
     def reject(self, item: Prepared) -> Row:
         """A row without a label."""
@@ -57,7 +91,8 @@ class LabelStep:
 
     def write(self, shard: Shard, rows: list[Row], started: float) -> Says:
         """Write the shard's rows, then its statistics, which mark it done."""
-        says = self._origin(shard) | statistics_of(shard.name, rows)
+        after = self._routers.pop(shard.name, self.router) is not self.router
+        says = self._origin(shard) | statistics_of(shard.name, rows) | {AFTER: after}
         files = {f"{shard.name}.parquet": parquet_bytes(rows, LABELS_SCHEMA, says)}
         times = {"started": started, "finished": time.time()}
         return commit_shard(self.output, f"{shard.name}.json", files, says, times)
@@ -75,7 +110,7 @@ class LabelStep:
 
     def _rows(self, group: Routed, answers: Answers) -> Iterator[Placed]:
         for row, item in enumerate(group.items):
-            best = int(answers.classes[row, 0])
+            best, compared = int(answers.classes[row, 0]), group.audits.get(row)
             yield (
                 item,
                 {
@@ -88,6 +123,7 @@ class LabelStep:
                     "trail": list(group.trail),
                     "cost": group.cost,
                     "status": OK,
+                    **(_audit_of(compared) if compared else {}),
                 },
             )
 
@@ -105,14 +141,30 @@ class LabelStep:
             )
 
 
+def _audit_of(found: Compared) -> Row:
+    """What an audit adds to a row; its cost goes into the statistics alone."""
+    wrong = None if found.full is None else found.disagrees
+    return {"audit": found.full, "disagrees": wrong, "audit_cost": found.cost}
+
+
 def statistics_of(shard: str, rows: list[Row]) -> dict[str, Any]:
-    """Counts of a shard's rows by status and by answer, and what they cost in total."""
+    """Counts of a shard's rows by status, answer and class, and what they cost in total.
+
+    `audited` counts the images compared with the full network, `audit_failed` those that could not
+    be, and `audit_cost` is what both cost beyond `cost`.
+    """
+    audits = [row["audit"] for row in rows if "audit" in row]
     return {
         "shard": shard,
         **account(rows),
         "exits": dict(Counter(row["answer"] for row in rows if row["status"] == OK)),
         "got": dict(Counter(answer for row in rows for answer in row.get("trail", ()))),
         "cost": sum(row.get("cost", 0.0) for row in rows),
+        "predicted": dict(Counter(str(row["label"]) for row in rows if row["status"] == OK)),
+        "audited": sum(full is not None for full in audits),
+        "disagreed": sum(bool(row.get("disagrees")) for row in rows),
+        "audit_failed": audits.count(None),
+        "audit_cost": sum(row.get("audit_cost", 0.0) for row in rows),
     }
 
 
@@ -151,18 +203,30 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """Where labels go, with how many classes, and all that decides them, by name."""
+    """Where labels go, with how many classes, and all that decides them, by name.
+
+    `audit` and `watch` compare them with the promise; None for not.
+    """
 
     output: Output
     topk: int
     made_by: Mapping[str, str]
+    audit: AuditPlan | None = None
+    watch: Watch | None = None
 
 
 def _make_step(
     bundle: Bundle, options: LabelOptions, engine: Engine, worker: WorkerOptions, pool: Executor
 ) -> LabelStep:
-    router = Router(bundle.policy, engine, worker.batch_size, options.topk, pool)
-    return LabelStep(router, options.output, options.made_by)
+    size, topk = worker.batch_size, options.topk
+    router = Router(bundle.policy, engine, size, topk, pool, options.audit)
+    guard = None
+    if options.watch:
+        graph, full = bundle.policy.graph, None
+        if options.watch.on_alarm == "full":
+            full = Router(always(graph, graph.full), engine, size, topk, pool)
+        guard = Guard(Watcher(options.watch, options.output), full)
+    return LabelStep(router, options.output, options.made_by, guard)
 
 
 @dataclass

@@ -5,45 +5,28 @@ run when it holds a full batch, of images of any shard; what is left in the queu
 `flush` says that no more will come.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policy.answers import Answers
 from policy.mixture import Routing, answers_used
-from policy.rows import NONFINITE, OK
+from policy.rows import NONFINITE
 from policy.rules import STOP
-from transforms.images import InputSpec, fit
+from transforms.audit import Auditor, AuditPlan
+from transforms.images import InputSpec
 from transforms.prepare import Prepared
-from transforms.queues import Batch, Queue, pick
-from transforms.stages import DECODE, Engine
-
-Trail = tuple[str, ...]
+from transforms.queues import Batch, Queue
+from transforms.remaining import Remaining
+from transforms.routed import Routed, Trail
+from transforms.stages import Engine
 
 _Place = tuple[int, Trail, str]
 """Where images wait: the arm of the policy they follow, their trail, and the next answer."""
-
-
-@dataclass(frozen=True)
-class Routed:
-    """Images that left the network together: same trail, same cost per image.
-
-    `answers` give the label, in the order of `items`: the last answer's, or the mean of the trail.
-    With another `status` than OK, no decision was made, and `error` says why: the last answer was
-    NaN or infinite, or the next one could not be got at all (`answers` is None then).
-    """
-
-    items: Sequence[Prepared]
-    trail: Trail
-    cost: float
-    answers: Answers | None
-    status: str = OK
-    error: str | None = None
 
 
 class Router:
@@ -55,24 +38,35 @@ class Router:
     """
 
     def __init__(
-        self, policy: Routing, engine: Engine, batch_size: int, topk: int, pool: Executor
+        self,
+        policy: Routing,
+        engine: Engine,
+        batch_size: int,
+        topk: int,
+        pool: Executor,
+        audit: AuditPlan | None = None,
     ) -> None:
         """Label with the `topk` best classes, running batches of `batch_size`."""
         self.policy = policy
         self.graph = policy.graph
         self.engine = engine
         self.batch_size = batch_size
-        self.pool = pool
         needed = [arm.classes_needed for arm in policy.arms]
-        self.k = max([topk, *(k for k in needed if k)]) if None not in needed else None
+        least = max(topk, audit.k) if audit else topk
+        self.k = max([least, *(k for k in needed if k)]) if None not in needed else None
         self.topk = topk
+        self.remaining = Remaining(engine, self.k, pool)
+        self.auditor = (
+            Auditor(audit, self.graph, self.remaining, batch_size, topk) if audit else None
+        )
         first = {stage.name for stage in self.graph.needed(arm.start for arm in policy.arms)}
         self.inputs: Mapping[str, InputSpec] = {
             stage: spec for stage, spec in engine.inputs.items() if stage in first
         }
+        used = answers_used(policy) | ({self.graph.full} if audit else frozenset())
         self.keeps_images = any(
             stage.name in engine.inputs and stage.name not in first
-            for stage in self.graph.needed(answers_used(policy))
+            for stage in self.graph.needed(used)
         )
         self._plans: dict[_Place, tuple[frozenset[str], frozenset[str]]] = {}
         self._depth = {answer: i for i, answer in enumerate(self._order())}
@@ -96,6 +90,8 @@ class Router:
         if len(self._first[arm]) >= self.batch_size:
             yield from self._run_first(arm)
             yield from self._run_queues(at_least=self.batch_size)
+            if self.auditor:
+                yield from self.auditor.fed()
 
     def flush(self) -> Iterator[Routed]:
         """Finish everything, first answers first, so that late batches are as full as can be."""
@@ -103,6 +99,8 @@ class Router:
             if waiting:
                 yield from self._run_first(arm)
         yield from self._run_queues(at_least=1)
+        if self.auditor:
+            yield from self.auditor.flush()
 
     def _run_first(self, arm: int) -> Iterator[Routed]:
         batch, self._first[arm] = Batch(self._first[arm]), []
@@ -121,7 +119,8 @@ class Router:
         """Get one more answer for these images, then send each where the policy says."""
         _, before, answer = place
         items = [item for batch in waiting for item in batch.items]
-        get = partial(self._get, before, answer, waiting)
+        done = frozenset(stage.name for stage in self.graph.needed(before))
+        get = partial(self.remaining.get, done, answer, waiting)
         parts, failures = self.engine.careful.run(answer, len(items), get)
         cost = self.graph.cost(before)
         for bad in failures:
@@ -142,53 +141,43 @@ class Router:
             batch = batch.take(np.flatnonzero(finite))
         for action, rows in policy.split(batch.got) if batch.items else ():
             if action == STOP:
-                chosen = batch.take(rows)
-                answers = policy.label(chosen.got).top(self.topk)
-                yield Routed(chosen.items, trail, cost, answers)
+                yield from self._finish(arm, trail, batch.take(rows))
             else:
                 self._wait((arm, trail, action), batch, rows)
 
-    def _get(
-        self, trail: Trail, answer: str, waiting: Sequence[Batch], start: int, stop: int
-    ) -> Batch:
-        """Some of the images, with what the answer needs run where nobody has run it yet."""
-        batch = pick(waiting, start, stop)
-        done = {stage.name for stage in self.graph.needed(trail)}
-        for stage in self.graph.needed((answer,)):
-            if stage.name in done or stage.name == DECODE:
-                continue
-            if stage.name in self.engine.inputs:
-                pixels = self._pixels(stage.name, batch.items)
-                batch.made[stage.name] = self.engine.input_batch(stage.name, pixels)
-            elif stage.name == answer:
-                batch.got[answer] = self.engine.answer(answer, batch.made, self.k)
-            else:
-                batch.made[stage.name] = self.engine.run(stage.name, batch.made)
-        return batch
-
-    def _pixels(self, stage: str, items: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
-        if stage in self.inputs:
-            return [item.pixels[stage] for item in items]
-        spec = self.engine.inputs[stage]
-        images = [item.image for item in items if item.image is not None]
-        return list(self.pool.map(fit, images, [spec] * len(images)))
+    def _finish(self, arm: int, trail: Trail, batch: Batch) -> Iterator[Routed]:
+        """Label images whose trail ends here."""
+        label = self.policy.arms[arm].label(batch.got)
+        if self.auditor:
+            yield from self.auditor.finish(batch, trail, label)
+        else:
+            yield Routed(batch.items, trail, self.graph.cost(trail), label.top(self.topk))
 
     def _wait(self, place: _Place, batch: Batch, rows: NDArray[np.intp]) -> None:
         """Queue these images for an answer with only what the rest of their way may need."""
         tensors, inputs = self._ahead(place)
+        all_inputs, audited = inputs, np.zeros(len(rows), dtype=bool)
+        if self.auditor:
+            for_audit = self.auditor.ahead(place[1])
+            tensors, all_inputs = tensors | for_audit[0], inputs | for_audit[1]
+            if all_inputs > inputs:
+                audited = self.auditor.chosen([batch.items[row] for row in rows])
         made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
         kept = Batch(batch.items, made, batch.got).take(rows)
-        decoded = bool(inputs - self.inputs.keys())
         items = [
-            replace(
-                item,
-                image=item.image if decoded else None,
-                # made beforehand where another arm starts with it
-                pixels={name: pixels for name, pixels in item.pixels.items() if name in inputs},
-            )
-            for item in kept.items
+            self._stripped(item, all_inputs if more else inputs)
+            for item, more in zip(kept.items, audited.tolist(), strict=True)
         ]
         self._queues.setdefault(place, Queue()).put(replace(kept, items=items))
+
+    def _stripped(self, item: Prepared, inputs: frozenset[str]) -> Prepared:
+        """An image with what these inputs take, and nothing else."""
+        return replace(
+            item,
+            image=item.image if inputs - self.inputs.keys() else None,
+            # made beforehand where another arm starts with it
+            pixels={name: pixels for name, pixels in item.pixels.items() if name in inputs},
+        )
 
     def _ahead(self, place: _Place) -> tuple[frozenset[str], frozenset[str]]:
         """What may still be needed on the way to an answer and beyond: tensors, and inputs."""

@@ -52,6 +52,9 @@ class Step(Protocol):
     def done(self, shard: Shard) -> dict[str, Any] | None:
         """The statistics of a shard that is done already."""
 
+    def begin(self, shard: Shard) -> bool:
+        """Whether to read a shard that is not done; one that is not begun is left undone."""
+
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         """Write a whole shard, begun at this time, rows in record order; return its statistics."""
 
@@ -71,11 +74,14 @@ class ShardLoop:
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read one shard; yield the statistics of every shard that became whole.
 
-        A shard that another attempt has done meanwhile is left as it is.
+        A shard that another attempt has done meanwhile is left as it is, and so is one that the
+        step does not begin.
         """
         done = self.step.done(shard)
         if done is not None:
             yield done
+            return
+        if not self.step.begin(shard):
             return
         self._begun[shard.name] = (shard, time.time())
         records = 0

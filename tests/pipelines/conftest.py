@@ -1,6 +1,5 @@
 """Three small shards, two tiny networks, their table and a policy, made once for all commands."""
 
-import io
 import shutil
 import tarfile
 from collections.abc import Sequence
@@ -12,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
+import tiny_images
 import tiny_networks
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from launch.runners import local
@@ -111,24 +110,6 @@ def write_networks(folder: Path, names: Sequence[str], seed: int) -> str:
     return str(folder / "networks.toml")
 
 
-def members(images: Sequence[bytes], labels: Sequence[int | None]) -> list[tuple[str, bytes]]:
-    """WebDataset members 0000, 0001, ...; an image whose label is None has none."""
-    found = []
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        if label is not None:
-            found.append((f"{number:04d}.cls", str(label).encode()))
-        found.append((f"{number:04d}.png", image))
-    return found
-
-
-def tinted(rng: np.random.Generator) -> bytes:
-    """A noisy image of one random colour, so that networks tell images apart."""
-    pixels = rng.integers(0, 256, (1, 1, 3)) * rng.uniform(0.6, 1, (20, 24, 3))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def label_shards(folder: Path, table: str, rng: np.random.Generator) -> None:
     """Label the images of s0, s1 and s2 as the big network does, but for one in ten."""
     for shard in ("s0", "s1", "s2"):
@@ -137,7 +118,7 @@ def label_shards(folder: Path, table: str, rng: np.random.Generator) -> None:
         noisy = [int(rng.integers(CLASSES)) if rng.random() < 0.1 else y for y in labels]
         with tarfile.open(folder / f"{shard}.tar") as archive:
             images = [archive.extractfile(member).read() for member in archive]
-        tiny.write_tar(folder / f"{shard}.tar", members(images, noisy))
+        tiny.write_tar(folder / f"{shard}.tar", tiny_images.members(images, noisy))
 
 
 @pytest.fixture(scope="session")
@@ -152,9 +133,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         str(folder / "policy"),
     )
     for shard in ("s0", "s1", "s2"):
-        images = [tinted(rng) for _ in range(42)]
+        images = [tiny_images.tinted(rng) for _ in range(42)]
         images[7] = b"no image" if shard == "s1" else images[7]
-        tiny.write_tar(folder / f"{shard}.tar", members(images, [None] * 42))
+        tiny.write_tar(folder / f"{shard}.tar", tiny_images.members(images, [None] * 42))
     made.extract(output=str(folder / "unlabelled"))
     label_shards(folder, str(folder / "unlabelled"), rng)
     made.extract()

@@ -67,10 +67,12 @@ def test_a_budget_is_kept_and_says_so(world: Any, tmp_path: Path) -> None:
     assert receipt.promise == f"cost of {budget:g}"
 
 
-def test_a_policy_names_only_the_networks_it_runs(world: Any, tmp_path: Path) -> None:
+def test_a_policy_names_the_networks_it_runs_and_the_full_one_for_its_audit(
+    world: Any, tmp_path: Path
+) -> None:
     cheapest = read_table(world.table).graph.cost(("small",))
     world.fit(policy=str(tmp_path / "p"), budget=cheapest)
-    assert read_bundle(str(tmp_path / "p")).fingerprints.keys() == {"small"}
+    assert read_bundle(str(tmp_path / "p")).fingerprints.keys() == {"small", "big"}
 
 
 def test_a_budget_of_exactly_the_cheapest_network_is_enough(world: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
+import json
 import os
 import signal
 import subprocess
@@ -33,11 +34,19 @@ def decisions(output: Path) -> dict[str, list[tuple[Any, ...]]]:
     """What must not depend on how often a run was killed, by shard."""
     return {
         path.stem: [
-            (row["key"], row["label"], row["trail"], row["status"])
+            (row["key"], row["label"], row["trail"], row["status"], row["audit"], row["disagrees"])
             for row in pq.read_table(path).to_pylist()
         ]
         for path in sorted(output.glob("*.parquet"))
     }
+
+
+def receipt_of(output: Path) -> dict[str, Any]:
+    """What the receipt says of the promise, but for when an alarm was first seen."""
+    receipt: dict[str, Any] = json.loads((output / "_receipt.json").read_text())
+    assert receipt["reality"]["audited"] > 0
+    assert receipt["reality"].pop("alarm")  # random pixels are unlike the table's images
+    return receipt["reality"]
 
 
 @pytest.mark.slow
@@ -45,7 +54,7 @@ def test_a_killed_run_started_again_equals_an_undisturbed_one(
     world: Any, corpus: str, tmp_path: Path
 ) -> None:
     arguments = ["classify", "--networks", world.networks, "--policy", world.policy]
-    arguments += ["--input", corpus, "--batch-size", "4", "--output"]
+    arguments += ["--input", corpus, "--batch-size", "4", "--audit-fraction", "0.2", "--output"]
     command = [sys.executable, "-m", "launch.cli", *arguments]
     root = Path(__file__).parents[2]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -65,5 +74,6 @@ def test_a_killed_run_started_again_equals_an_undisturbed_one(
         subprocess.run([*command, output], cwd=root, check=True, capture_output=True)
 
     assert decisions(killed) == decisions(whole)
+    assert receipt_of(killed) == receipt_of(whole)
     assert sum(map(len, decisions(killed).values())) == SHARDS * RECORDS
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done_before.items())

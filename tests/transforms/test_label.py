@@ -164,19 +164,27 @@ def test_the_statistics_come_after_the_labels(
 
 def test_statistics_count_by_status_exit_and_answer_got() -> None:
     rows = [
-        {"status": "ok", "answer": "small", "trail": ["exit", "small"], "cost": 2.0},
-        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0},
+        {"status": "ok", "answer": "small", "trail": ["exit", "small"], "cost": 2.0, "label": 7},
+        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0, "label": 7}
+        | {"audit": 3, "disagrees": True, "audit_cost": 8.0},
+        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0, "label": 2}
+        | {"audit": None, "disagrees": None, "audit_cost": 4.0},
         {"status": "nonfinite", "trail": ["exit"], "cost": 1.0},
         {"status": "decode", "error": "cut"},
     ]
     assert statistics_of("a", rows) == {
         "shard": "a",
-        "records": 4,
-        "statuses": {"ok": 2, "nonfinite": 1, "decode": 1},
+        "records": 5,
+        "statuses": {"ok": 3, "nonfinite": 1, "decode": 1},
         "errors": {"cut": 1},
-        "exits": {"small": 1, "exit": 1},
-        "got": {"exit": 3, "small": 1},
-        "cost": 4.0,
+        "exits": {"small": 1, "exit": 2},
+        "got": {"exit": 4, "small": 1},
+        "cost": 5.0,
+        "predicted": {"7": 2, "2": 1},
+        "audited": 1,
+        "disagreed": 1,
+        "audit_failed": 1,
+        "audit_cost": 12.0,
     }
 
 

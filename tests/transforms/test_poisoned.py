@@ -25,7 +25,8 @@ from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions, run_all
 from transforms.label import LabelStep
 from transforms.prepare import Prepared
-from transforms.route import Routed, Router
+from transforms.route import Router
+from transforms.routed import Routed
 
 STAGES = ("small.block1", EXIT, "small", "big")
 SOME = settings(

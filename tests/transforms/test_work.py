@@ -44,6 +44,9 @@ class Keys:
         del shard
         return None
 
+    def begin(self, _: Shard) -> bool:
+        return True
+
     def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
         assert started > 0
         assert shard.name not in self.written
@@ -131,3 +134,20 @@ def test_the_dofn_gives_the_statistics_of_every_shard(shards: list[Shard], isola
             | beam.Map(lambda done: (done["shard"], len(done["keys"])))
         )
         assert_that(keys, equal_to([("a", 4), ("empty", 0), ("b", 2), ("c", 5)]))
+
+
+class Choosy(Keys):
+    """A step that begins no more after two shards."""
+
+    def begin(self, shard: Shard) -> bool:
+        return shard.name in ("a", "empty")
+
+
+def test_what_the_step_does_not_begin_is_left_unread(shards: list[Shard]) -> None:
+    step = Choosy()
+    with ThreadPoolExecutor(1) as pool:
+        loop = ShardLoop(step, pool, 2)
+        done = [found for shard in shards for found in loop.process(shard)]
+        done += list(loop.finish())
+    assert sorted(found["shard"] for found in done) == ["a", "empty"]
+    assert step.written.keys() == {"a", "empty"}

@@ -1,0 +1,48 @@
+"""Running on a batch what an answer still needs: no stage twice, inputs made where they are not."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.images import fit
+from transforms.prepare import Prepared
+from transforms.queues import Batch, pick
+from transforms.stages import DECODE, Engine
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """An engine, the classes to get of each answer (None: all), and threads that make inputs."""
+
+    engine: Engine
+    k: int | None
+    pool: Executor
+
+    def get(
+        self, done: frozenset[str], answer: str, waiting: Sequence[Batch], start: int, stop: int
+    ) -> Batch:
+        """Some of the images, with an answer and the tensors that were made for it.
+
+        `done` are the stages that were run for all of these images.
+        """
+        batch = pick(waiting, start, stop)
+        for stage in self.engine.graph.needed((answer,)):
+            if stage.name in done or stage.name == DECODE:
+                continue
+            if stage.name in self.engine.inputs:
+                pixels = self.pixels(stage.name, batch.items)
+                batch.made[stage.name] = self.engine.input_batch(stage.name, pixels)
+            elif stage.name == answer:
+                batch.got[answer] = self.engine.answer(answer, batch.made, self.k)
+            else:
+                batch.made[stage.name] = self.engine.run(stage.name, batch.made)
+        return batch
+
+    def pixels(self, stage: str, items: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
+        """What an input stage makes of images; of those that have it not yet, on the threads."""
+        missing = [item.image for item in items if stage not in item.pixels if item.image]
+        made = self.pool.map(fit, missing, [self.engine.inputs[stage]] * len(missing))
+        return [item.pixels[stage] if stage in item.pixels else next(made) for item in items]
