@@ -22,7 +22,7 @@ import torch
 
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.rules import always
-from policy.table import read_manifest
+from policy.table_manifest import read_manifest
 
 HERE = Path(__file__).parent
 # Memory settings are the thing compared, so no side inherits them.

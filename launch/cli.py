@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _told(command: str, arguments: list[str]) -> int:
     """Run a command; what it raises for the user becomes a message and an exit code."""
     logging.getLogger().addFilter(_is_of_use)
+    logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)  # we tell what it raises
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:
@@ -98,18 +100,31 @@ def _ended_by_signals(command: str) -> Iterator[None]:
     An exception would have to find its way through a runner that may hold any lock. Nothing is lost
     by not waiting: what is not committed is done again by the next run, as after a SIGKILL.
     """
-
-    def end(number: int, _: object) -> None:
-        how, code = _SIGNALS[number]
-        os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
-        os._exit(code)
-
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # or Python will not write to it from a signal's handler
+    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_end_when_told, args=(command, reading), daemon=True).start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(writing)
+
+
+def _end_when_told(command: str, reading: int) -> None:
+    """End the process at the first of the signals that is written to this pipe.
+
+    A thread of its own, as the main one may be inside a library that does not come back for long.
+    """
+    with open(reading, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] in _SIGNALS:
+                how, code = _SIGNALS[number[0]]
+                os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
+                os._exit(code)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

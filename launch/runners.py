@@ -12,7 +12,10 @@ def local(workers: int) -> list[str]:
 
     The runner is named in full: "DirectRunner" would first try to download another one.
     """
-    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+    flags = [
+        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        "--default_sdk_harness_log_level=ERROR",
+    ]
     if workers > 1:
         flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     return flags

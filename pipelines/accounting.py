@@ -39,8 +39,12 @@ class Account:
             f"{self.seen} records: {self.labelled} labelled, rejected: {listed(self.rejected)}, "
             f"{self.duplicates} duplicates, {self.unaccounted} unaccounted"
         )
-        commonest = sorted(self.errors.items(), key=lambda error: -error[1])[:3]
-        return "\n".join([line, *(f"    {n} x {shown(error, 120)}" for error, n in commonest)])
+        return "\n".join([line, *(f"    {error}" for error in self.commonest())])
+
+    def commonest(self) -> list[str]:
+        """The three commonest errors, each with how often it came."""
+        found = sorted(self.errors.items(), key=lambda error: -error[1])[:3]
+        return [f"{count} x {shown(error, 120)}" for error, count in found]
 
 
 def account_for(statistics: Iterable[Mapping[str, Any]], records: Mapping[str, int]) -> Account:
@@ -78,11 +82,17 @@ def has_failed(statuses: Mapping[str, int]) -> bool:
     return bool(statuses.keys() - {OK, DUPLICATE})
 
 
-def check_bad_fraction(account: Account, most: float, output: str, effect: str) -> None:
-    """Raise TooManyBad if more of the records than this share were rejected; `effect` ends it."""
+def check_bad_fraction(account: Account, most: float, output: str, rows: str) -> None:
+    """Raise TooManyBad if more of the records than this share were rejected.
+
+    `rows` is where the rows lie that say why.
+    """
     if account.bad_fraction > most:
         bad = sum(account.rejected.values())
         raise TooManyBad(
             f"{output}: {bad} of {account.seen} records were rejected ({listed(account.rejected)}),"
-            f" {account.bad_fraction:.1%}; allowed is --max-bad-fraction {most:g}. {effect}"
+            f" {account.bad_fraction:.1%}; allowed is --max-bad-fraction {most:g}. Commonest: "
+            f"{'; '.join(account.commonest())}. So there is no manifest, and a result that stood "
+            f"before is as it was; all rows, with status and error, are in {rows}. Mend the shards "
+            "and run again, or allow more."
         )

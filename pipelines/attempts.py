@@ -2,11 +2,10 @@
 
 import logging
 import shutil
-import socket
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines.lease import alive
+from pipelines.lease import alive, this_machine
 from transforms.commit import ATTEMPTS
 
 _LOG = logging.getLogger("adalabel")
@@ -46,7 +45,7 @@ def remove_own(root: str, run: str) -> None:
 
 def _is_over(folder: Path, now: float) -> bool:
     host, _, rest = folder.name.rpartition(".")[0].rpartition(".")
-    if host == socket.gethostname() and rest.isdigit():
+    if host == this_machine() and rest.isdigit():
         return not alive(int(rest))
     try:
         newest = max(file.stat().st_mtime for file in [folder, *folder.iterdir()])

@@ -5,21 +5,23 @@ import fcntl
 import json
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
-from pipelines.lease import leased
-from policy.errors import OutputInUse, shown
+from pipelines.lease import in_use, leased, this_machine
+from policy.errors import InputError, shown
 from transforms import bucket
 
 LOCK = "_lock"
 
 _MOST_TRIES = 1_000
+
+
+_NEVER = {errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+"""What trying again does not mend."""
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def claimed(root: str) -> Iterator[str]:
     gs:// it is a lease that is renewed while the run lives. Other filesystems cannot tell who was
     first, and are not locked. Raises OutputInUse if another run holds the output.
     """
-    run = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}"
+    run = f"{this_machine()}.{os.getpid()}.{secrets.token_hex(8)}"
     owner = {"run": run, "since": datetime.now(UTC).isoformat(timespec="seconds")}
     if root.startswith(bucket.SCHEME):
         with leased(f"{root}/{LOCK}", owner):
@@ -88,9 +90,21 @@ def _opened(lock: Path) -> FileIO:
     """The file of a lock, made with its folder where missing."""
     for _ in range(_MOST_TRIES):
         with suppress(FileExistsError, FileNotFoundError):  # a run that ended here removed it again
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            return FileIO(lock, "a+")
-    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(lock.parent))
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                return FileIO(lock, "a+")
+            except OSError as error:
+                if error.errno in _NEVER:
+                    raise no_folder(lock.parent, error.strerror) from error
+                raise
+    raise no_folder(lock.parent, os.strerror(errno.ENOTDIR))
+
+
+def no_folder(root: Path, why: str | None) -> InputError:
+    """The error that says what is wrong with an output's folder."""
+    return InputError(
+        f"{shown(root)}: cannot be an output: {why}; wanted a folder that can be written, or made"
+    )
 
 
 def _is_there(file: FileIO, lock: Path) -> bool:
@@ -98,15 +112,3 @@ def _is_there(file: FileIO, lock: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), lock.stat())
     return False
-
-
-def in_use(root: str, owner: str) -> OutputInUse:
-    """The error that names the run which holds an output, by what it wrote of itself."""
-    try:
-        found: Any = json.loads(owner)
-        who = f"run {shown(found['run'])}, since {shown(found['since'])},"
-    except (ValueError, TypeError, KeyError):
-        who = "another run"
-    return OutputInUse(
-        f"{root}: {who} writes to this output; wait for its end, stop it, or choose another output"
-    )

@@ -22,7 +22,7 @@ from pipelines.alarms import (
 )
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
-from pipelines.output import Session, opened
+from pipelines.output import RECEIPT, Session, opened
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
@@ -35,8 +35,6 @@ from transforms.networks_file import read_networks
 from transforms.watch import OnAlarm, read_alarm
 
 _LOG = logging.getLogger("adalabel")
-
-RECEIPT = "_receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +141,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     with opened(options.output, options.mode, LABELS, made_by) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
-        plan = Plan.of(session, shards, made_by)
+        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, made_by)
         start = time.monotonic()
         if plan.to_do:
             watch = watch_of(bundle, options.on_alarm, audit, records)
@@ -180,7 +178,7 @@ def _outcome(
     begun = {name: n for name, n in records.items() if name not in left}
     account = account_for(statistics.values(), begun)
     found = compared(plan.session, bundle, statistics, left)
-    return _Outcome(statistics, plan.old, account, found, seconds)
+    return _Outcome(statistics, {**plan.old, **plan.new}, account, found, seconds)
 
 
 def _publish(
@@ -190,17 +188,13 @@ def _publish(
 
     It is where too much was rejected, and where an alarm left shards undone.
     """
-    allowed, place = options.max_bad_fraction, session.place
+    output = session.output
     if is_part_of_a_replacement(session, receipt.reality):
         return
-    if session.mode != "resume":
-        effect = "The result that stood before is untouched."
-        check_bad_fraction(receipt.account, allowed, options.output, effect)
-    if plan.to_do or session.mode != "resume" or not FileSystems.exists(f"{place.path}/{RECEIPT}"):
-        place.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
-    session.publish(plan.manifest())
-    effect = "The labels are written; their columns status and error say why."
-    check_bad_fraction(receipt.account, allowed, options.output, effect)
+    if plan.to_do or session.mode != "resume" or not FileSystems.exists(f"{output.path}/{RECEIPT}"):
+        output.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
+    check_bad_fraction(receipt.account, options.max_bad_fraction, options.output, output.path)
+    plan.publish()
 
 
 def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:

@@ -16,7 +16,7 @@ from pipelines.options import CommandOptions
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.rules import always
-from policy.table import read_manifest
+from policy.table_manifest import read_manifest
 
 _LOG = logging.getLogger("adalabel")
 

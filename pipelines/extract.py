@@ -12,7 +12,7 @@ from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
 from pipelines.table_plan import Plan, by_shard
 from policy.errors import InputError
-from policy.table import TableManifest
+from policy.table_manifest import TableManifest
 from transforms.extract import Extract, TableOptions
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.shards import Shard
@@ -88,7 +88,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
             unlabelled=sum(shard["unlabelled"] for shard in statistics),
             seconds=time.monotonic() - start,
         )
-        _publish(session, plan.manifest(markers), options, account)
+        _publish(plan, options, account)
     return receipt
 
 
@@ -128,17 +128,8 @@ def _run(
     run_shards(transform, {s: records[s.name] for s in plan.to_do}, watched, beam_args)
 
 
-def _publish(
-    session: Session[TableManifest],
-    manifest: TableManifest,
-    options: ExtractOptions,
-    account: Account,
-) -> None:
-    """Write the manifest, unless too much was rejected for what it replaces."""
-    most = options.max_bad_fraction
-    if session.mode != "resume":
-        effect = "The table that stood before is untouched."
-        check_bad_fraction(account, most, options.output, effect)
-    session.publish(manifest)
-    effect = f"The columns status and error in {options.output}/answers say why."
-    check_bad_fraction(account, most, options.output, effect)
+def _publish(plan: Plan, options: ExtractOptions, account: Account) -> None:
+    """Write the manifest, unless too much was rejected."""
+    path = plan.session.output.path
+    check_bad_fraction(account, options.max_bad_fraction, options.output, f"{path}/answers")
+    plan.publish()

@@ -18,7 +18,8 @@ from policy.files import read_bytes
 from policy.graph import Stage, StageGraph
 from policy.manifest import written
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
-from policy.table import IMPORTED, TableManifest, TableNetwork, answers_path
+from policy.table import IMPORTED
+from policy.table_manifest import TableManifest, TableNetwork, answers_path
 
 SHARD = "imported"
 
@@ -73,7 +74,7 @@ def run(options: ImportOptions) -> ImportReceipt:
     """Check that everything speaks of the same images, then write the files and the manifest."""
     costs = read_costs(options.costs)
     found = {name: _read(path) for name, path in _named(options.answer).items()}
-    with opened(options.table, "resume", TABLE, None) as session:
+    with opened(options.table, "retry-failed", TABLE, None) as session:
         manifest = _imported(options, found, costs, session)
     graph = manifest.graph
     return ImportReceipt(options.table, graph.answers, sum(manifest.shards.values()), graph.unit)
@@ -103,7 +104,7 @@ def _imported(
         session.output.replace(path, content)
     sums = {path: written(content) for path, content in contents.items()}
     manifest = replace(manifest, files=manifest.files | sums)
-    session.publish(manifest)
+    session.publish(manifest, contents.keys())
     return manifest
 
 

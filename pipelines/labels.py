@@ -11,10 +11,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.accounting import has_failed
 from pipelines.output import Kind, Session, marker_sums
+from pipelines.words import changed
 from policy.errors import InputError
 from policy.manifest import LabelsManifest, WrittenFile
 from policy.rows import read_about
-from transforms.commit import Output, existing
+from policy.table_manifest import MANIFEST
+from transforms.commit import RUN, Output, existing
 from transforms.done import read_marker, same_origin
 from transforms.shards import Shard
 
@@ -26,8 +28,13 @@ _READERS = 16
 def _strays(folder: str) -> set[str]:
     """The files of labels below a folder; what others keep there is not ours to remove."""
     own = Output(folder, "")
-    markers = [name for name in existing(folder, ".json") if not name.startswith("_")]
-    rows = [name for name in existing(folder, ".parquet") if not name.startswith("_")]
+    others = tuple(
+        f"{name}/" for mark in (RUN, MANIFEST) for name in existing(folder, f"/{mark}")
+    )  # outputs of their own below this one
+    markers, rows = (
+        [name for name in existing(folder, extension) if not name.startswith(("_", *others))]
+        for extension in (".json", ".parquet")
+    )
     return {f"{name}.json" for name in markers if read_marker(own, f"{name}.json")} | {
         f"{name}.parquet" for name in rows if _is_ours(f"{folder}/{name}.parquet")
     }
@@ -59,18 +66,29 @@ class Plan:
 
     @classmethod
     def of(
-        cls, session: Session[LabelsManifest], shards: Sequence[Shard], made_by: Mapping[str, str]
+        cls,
+        session: Session[LabelsManifest],
+        records: Mapping[Shard, int],
+        made_by: Mapping[str, str],
     ) -> "Plan":
-        """Look at what is there; raises InputError if a shard has changed since it was labelled."""
+        """Look at what is there of these shards, which hold so many records each.
+
+        Raises InputError if one has changed since it was labelled.
+        """
+        shards = tuple(records)
         old, outdated = _done(session.place, shards, made_by)
+        for shard, count in records.items():
+            if shard.name in old and old[shard.name]["records"] != count:
+                outdated.append(shard.name)  # a manifest promises more or less by now
+                del old[shard.name]
         if session.mode == "resume":
-            _check_current(session.place, outdated, shards)
-            return cls(session, made_by, tuple(shards), old, {})
+            _check_current(session.place, outdated, records)
+            return cls(session, made_by, shards, old, {})
         new, _ = _done(session.output, shards, made_by)
         if session.mode == "overwrite":
             old = {}
         kept = {name: found for name, found in old.items() if not has_failed(found["statuses"])}
-        return cls(session, made_by, tuple(shards), kept, new)
+        return cls(session, made_by, shards, kept, new)
 
     @property
     def to_do(self) -> tuple[Shard, ...]:
@@ -80,21 +98,28 @@ class Plan:
 
     def statistics(self) -> dict[str, Statistics]:
         """The statistics of all shards that are done by now, in the order of the shards."""
-        new, _ = _done(self.session.output, self.shards, self.made_by)
-        found = {**self.old, **new}
+        found = {**self.old, **self._made()}
         return {shard.name: found[shard.name] for shard in self.shards if shard.name in found}
 
-    def manifest(self) -> LabelsManifest:
+    def _made(self) -> dict[str, Statistics]:
+        """The statistics of the shards that are done where this run writes."""
+        return _done(self.session.output, self.shards, self.made_by)[0]
+
+    def publish(self) -> None:
+        """Make what is done the result."""
+        made = self._made()
+        names = {path for found in made.values() for path in found["files"]}
+        self.session.publish(self._manifest(made), names | {f"{name}.json" for name in made})
+
+    def _manifest(self, made: Mapping[str, Statistics]) -> LabelsManifest:
         """The manifest of the result: of these shards, and unless overwritten, of those before."""
         known = None if self.session.mode == "overwrite" else self.session.known
         files = dict(known.files) if known else {}
         shards, inputs = (dict(known.shards), dict(known.inputs)) if known else ({}, {})
-        statistics = self.statistics()
-        for name, found in statistics.items():
+        for name, found in {**self.old, **made}.items():
             shards[name], inputs[name] = found["records"], found["input"]
             files |= {path: WrittenFile(**file) for path, file in found["files"].items()}
-        new = statistics.keys() - self.old.keys()
-        files |= marker_sums(self.session.output, [f"{name}.json" for name in new])
+        files |= marker_sums(self.session.output, [f"{name}.json" for name in made])
         kept = [f"{name}.json" for name in self.old if f"{name}.json" not in files]
         files |= marker_sums(self.session.place, kept)
         return LabelsManifest(1, dict(self.made_by), shards, inputs, dict(sorted(files.items())))
@@ -120,12 +145,13 @@ def _done(
     return done, outdated
 
 
-def _check_current(output: Output, outdated: Sequence[str], shards: Sequence[Shard]) -> None:
-    for shard in shards:
+def _check_current(output: Output, outdated: Sequence[str], records: Mapping[Shard, int]) -> None:
+    for shard, count in records.items():
         if shard.name in outdated:
             marker = read_marker(output, f"{shard.name}.json") or {}
             raise InputError(
-                f"{output.path}/{shard.name}.json: was made from {marker.get('input')}, now there "
-                f"is {shard.identity} ({len(outdated)} shards changed); label those again with "
-                "--mode retry-failed, all with --mode overwrite, or choose another --output"
+                f"{output.path}/{shard.name}.json: "
+                + changed(marker.get("input"), shard.identity, marker.get("records"), count)
+                + f" (of {len(records)} shards, {len(outdated)} changed). Label those again with "
+                "--mode retry-failed, all with --mode overwrite, or choose another --output."
             )

@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
-from policy.errors import OutputInUse
+from policy.errors import OutputInUse, Unavailable, shown
 from transforms import bucket
 
 _LOG = logging.getLogger("adalabel")
@@ -24,24 +26,18 @@ def leased(path: str, owner: dict[str, str]) -> Iterator[None]:
     """Hold the object of this path while the body runs, as `owner`.
 
     A lease of a process of this machine that is gone is taken over at once, any other after it was
-    watched for DEAD_SECONDS without being renewed. Raises OutputInUse if it is renewed meanwhile,
-    or if the lease was lost while the body ran.
+    watched for DEAD_SECONDS without being renewed. Raises OutputInUse if it is renewed meanwhile.
+    A process that loses its lease, or cannot renew it for so long, ends at once: it must not
+    publish over its successor.
     """
-    generation = _taken(path, owner)
-    stop, lost = threading.Event(), threading.Event()
-    renewing = threading.Thread(
-        target=_renew, args=(path, owner, generation, stop, lost), daemon=True
-    )
-    renewing.start()
+    renewal = _Renewal(path, owner, _taken(path, owner))
+    renewal.start()
     try:
         yield
-        if lost.is_set():
-            raise OutputInUse(f"{path}: another run took this lease over; run again after its end")
     finally:
-        stop.set()
-        renewing.join()
-        if not lost.is_set():
-            bucket.delete(path)
+        renewal.stop.set()
+        renewal.join()
+        bucket.delete(path, renewal.generation)
 
 
 def _content(owner: dict[str, str], renewed: int) -> bytes:
@@ -64,7 +60,7 @@ def _taken(path: str, owner: dict[str, str]) -> int:
                 watched, since = generation, time.monotonic()
                 _LOG.info("%s: is held; watching whether its run is alive", path)
             elif watched != generation:
-                raise OutputInUse(f"{path}: held by another run: {content.decode()[:300]}")
+                raise in_use(path, content.decode(errors="replace"))
             if _is_gone(content) or time.monotonic() - since > DEAD_SECONDS:
                 bucket.swap(path, _content(owner, 0), generation)
                 continue
@@ -79,8 +75,28 @@ def _is_gone(content: bytes) -> bool:
     """Whether the owner ran on this machine and does not any more."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         host, pid, _ = json.loads(content)["run"].rsplit(".", 2)
-        return host == socket.gethostname() and not alive(int(pid))
+        return host == this_machine() and not alive(int(pid))
     return False
+
+
+def in_use(root: str, owner: str) -> OutputInUse:
+    """The error that names the run which holds an output, by what it wrote of itself."""
+    try:
+        found: Any = json.loads(owner)
+        who = f"run {shown(found['run'])}, since {shown(found['since'])},"
+    except (ValueError, TypeError, KeyError):
+        who = "another run"
+    return OutputInUse(
+        f"{root}: {who} writes to this output; wait for its end, stop it, or choose another output"
+    )
+
+
+def this_machine() -> str:
+    """The name of this machine, or of this container: where a process's number means something."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name = f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    return name
 
 
 def alive(pid: int) -> bool:
@@ -94,20 +110,42 @@ def alive(pid: int) -> bool:
     return True
 
 
-def _renew(
-    path: str, owner: dict[str, str], generation: int, stop: threading.Event, lost: threading.Event
-) -> None:
-    renewed = 0
-    while not stop.wait(RENEW_SECONDS):
-        renewed += 1
-        try:
-            if not bucket.swap(path, _content(owner, renewed), generation):
-                found = bucket.read(path)  # our own write may stand although its response was lost
-                if found is None or not _is_ours(found[0], owner):
-                    lost.set()
-                    return
-            found = bucket.read(path)
-        except bucket.FAILED as error:
-            _LOG.warning("%s: could not be renewed, trying again: %s", path, error)
-            continue
-        generation = found[1] if found else generation
+class _Renewal(threading.Thread):
+    """Renews a lease until told to stop; `generation` is that of our last writing."""
+
+    def __init__(self, path: str, owner: dict[str, str], generation: int) -> None:
+        super().__init__(name="renew_lease", daemon=True)
+        self.path = path
+        self.owner = owner
+        self.generation = generation
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Renew it every RENEW_SECONDS."""
+        renewed, last = 0, time.monotonic()
+        while not self.stop.wait(RENEW_SECONDS):
+            renewed += 1
+            try:
+                still_ours = self._renew(renewed)
+                last = time.monotonic()
+            except Unavailable as error:
+                _LOG.warning("%s: could not be renewed, trying again: %s", self.path, error)
+                still_ours = time.monotonic() - last < DEAD_SECONDS
+            if not still_ours:
+                leave(f"{self.path}: this run's lease was lost; run again when no other does")
+                return
+
+    def _renew(self, renewed: int) -> bool:
+        ours = bucket.swap(self.path, _content(self.owner, renewed), self.generation)
+        found = bucket.read(self.path)
+        if not ours and (found is None or not _is_ours(found[0], self.owner)):
+            return False  # else our own writing stands, although its response was lost
+        if found is not None and _is_ours(found[0], self.owner):
+            self.generation = found[1]
+        return True
+
+
+def leave(why: str) -> None:
+    """End the process, with all that it is doing."""
+    _LOG.error(why)
+    os._exit(OutputInUse.exit_code)

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean for a worker."""
 
+import logging
 import os
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,8 @@ from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
 from transforms.shards.shard_manifest import read_shard_manifest, with_promises
 from transforms.work import WorkerOptions
+
+_LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,7 @@ class ShardOptions:
         """The shards, with what the manifest promises; raises InputError if one differs from it."""
         shards = match_shards(self.input)
         if self.shard_manifest is None:
+            _LOG.info("no --shard-manifest: what shards lost before now cannot be known")
             return shards
         manifest = read_shard_manifest(self.shard_manifest)
         return with_promises(shards, manifest, self.shard_manifest)

@@ -8,7 +8,7 @@ is killed on the way leaves the old result or the new one, and the next run does
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pipelines.attempts import clean_attempts, remove_own
 from pipelines.claim import LOCK, claimed
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
-from policy.table import TableManifest
+from policy.table_manifest import TableManifest
 from transforms.commit import RUN, Output
 from transforms.watch import ALARM
 
@@ -29,6 +29,7 @@ _LOG = logging.getLogger("adalabel")
 
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
+RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
 _READERS = 16
 
@@ -61,13 +62,11 @@ class Session(Generic[ManifestT]):
         """The output itself, where the result ends up."""
         return replace(self.output, folder="")
 
-    def publish(self, manifest: ManifestT) -> None:
-        """Make this the result. Its files lie where this run wrote them, or where they were."""
+    def publish(self, manifest: ManifestT, made: Collection[str]) -> None:
+        """Make this the result; `made` names those of its files that are new, below _next."""
         if self.mode != "resume":
             staged = {
-                name: replace(file, at=f"{NEXT}/{name}")
-                if exists(f"{self.output.path}/{name}")
-                else file
+                name: replace(file, at=f"{NEXT}/{name}") if name in made else file
                 for name, file in manifest.files.items()
             }
             _settle(self.kind, self.place, replace(manifest, files=staged))
@@ -86,6 +85,7 @@ def opened(
     What an earlier run left half done is finished or removed first. Raises OutputInUse if another
     run holds it, and InputError if it holds what was made by something else.
     """
+    _check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
         if "://" not in root:
@@ -94,10 +94,22 @@ def opened(
         output = place if mode == "resume" else replace(place, folder=NEXT)
         if made_by is not None:
             output = _guarded(output, mode, made_by)
+        elif mode != "resume":
+            place.delete_folder(NEXT)
         try:
             yield Session(kind, mode, output, known)
         finally:
             remove_own(root, run)
+
+
+def _check_place(root: str) -> None:
+    """Refuse what can hold no output, before anything is made there."""
+    scheme, is_url, _ = root.partition("://")
+    if is_url and scheme not in ("gs", "s3"):
+        raise InputError(
+            f"{shown(root)}: no place for an output; wanted a folder of this machine, gs:// or "
+            "s3:// (where two runs at once are not kept apart)"
+        )
 
 
 def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
@@ -106,7 +118,7 @@ def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
     says: dict[str, Any] = {"mode": mode, "made_by": dict(made_by)}
     if mode != "overwrite":
         check_made_by(place.root, (_said(place) or says)["made_by"], made_by)
-    if mode != "resume" and _said(output) not in (None, says):
+    if mode != "resume" and _said(output) != says:
         place.delete_folder(NEXT)  # of a run that was stopped, and of no use to this one
     output.create(RUN, json.dumps(says, indent=2).encode())
     return replace(output, says=output.read(RUN, "what the folder says of itself"))
@@ -168,7 +180,7 @@ def _settle(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> Manifest
     place.replace(kind.manifest, to_json(staged).encode())
     place.replace(f"{NEXT}/{_PUBLISHED}", b"")
     moved = {name: file.at for name, file in staged.files.items() if file.at}
-    for name in (RUN, ALARM):
+    for name in (RUN, ALARM, RECEIPT):
         if exists(f"{place.root}/{NEXT}/{name}"):
             moved[name] = f"{NEXT}/{name}"
     for name, at in moved.items():

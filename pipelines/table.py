@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipelines.output import Kind
 from policy.errors import InputError
 from policy.graph import StageGraph
-from policy.table import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
+from policy.table_manifest import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
 from transforms.commit import existing
 from transforms.stages import Engine
 

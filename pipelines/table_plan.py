@@ -1,6 +1,5 @@
 """What a run of extract has to do to a table, and the manifest of what came of it."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -8,10 +7,11 @@ from dataclasses import dataclass, replace
 from pipelines.accounting import has_failed
 from pipelines.output import Session, check_made_by, marker_sums
 from pipelines.table import files, held_files
+from pipelines.words import changed
 from policy.errors import InputError
 from policy.manifest import WrittenFile
 from policy.rows import OK
-from policy.table import TableManifest, marker_path
+from policy.table_manifest import TableManifest, marker_path
 from transforms.commit import Output
 from transforms.done import Says, read_marker
 from transforms.shards import Shard
@@ -52,6 +52,7 @@ class Plan:
         if session.mode == "resume":
             plan.check(old)
             return replace(plan, old=old)
+        plan.check_others(old)
         kept = {at: says for at, says in old.items() if plan.is_current(at, says)}
         kept = {at: says for at, says in kept.items() if not has_failed(says["statuses"])}
         new = {at: s for at, s in plan.done(session.output).items() if plan.is_current(at, s)}
@@ -73,7 +74,11 @@ class Plan:
     def is_current(self, at: Place, says: Says) -> bool:
         """Whether this was made from what is there now."""
         made_by, identity = self.made_by[at[0]], self._identities[at[1]]
-        return says.get("made_by") == dict(made_by) and says.get("input") == identity
+        return (
+            says.get("made_by") == dict(made_by)
+            and says.get("input") == identity
+            and says.get("records") == self.planned.shards[at[1]]
+        )
 
     def check(self, found: Mapping[Place, Says]) -> None:
         """Raise InputError if something was made differently, or a shard has changed since."""
@@ -82,10 +87,22 @@ class Plan:
             path = f"{root}/{marker_path(*at)}"
             check_made_by(path, says["made_by"], self.made_by[at[0]])
             if not self.is_current(at, says):
+                identity, count = self._identities[at[1]], self.planned.shards[at[1]]
                 raise InputError(
-                    f"{path}: was made from {says.get('input')}, now there is "
-                    f"{self._identities[at[1]]}; extract changed shards again with --mode "
-                    "retry-failed, all with --mode overwrite, or choose another --output"
+                    f"{path}: {changed(says.get('input'), identity, says.get('records'), count)}. "
+                    "Extract changed shards again with --mode retry-failed, all with --mode "
+                    "overwrite, or choose another --output."
+                )
+
+    def check_others(self, found: Mapping[Place, Says]) -> None:
+        """Raise InputError if a shard that changed would keep the old answers of other networks."""
+        others = self.planned.networks.keys() - self.made_by.keys()
+        for at, says in found.items():
+            if others and says.get("input") != self._identities[at[1]]:
+                raise InputError(
+                    f"shard {at[1]!r} has changed, and network {min(others)!r} of the table is not "
+                    "in the networks file, so it would keep its answers for what the shard was; "
+                    "give all networks of the table, or choose another --output"
                 )
 
     @property
@@ -107,20 +124,31 @@ class Plan:
         done = self.old.keys() | self.new.keys()
         return {shard.name for shard in self.shards if (network, shard.name) not in done}
 
+    def _made(self) -> dict[Place, Says]:
+        """What marks shards as done where this run writes."""
+        found = self.done(self.session.output)
+        return {at: says for at, says in found.items() if self.is_current(at, says)}
+
     def markers(self) -> dict[Place, Says]:
         """What marks the shards of this run by now, those made again before those that were."""
-        return {**self.old, **self.done(self.session.output)}
+        return {**self.old, **self._made()}
 
-    def manifest(self, markers: Mapping[Place, Says]) -> TableManifest:
+    def publish(self) -> None:
+        """Make what is done the result."""
+        made = self._made()
+        names = {path for says in made.values() for path in says["files"]}
+        manifest = self._manifest({**self.old, **made}, made)
+        self.session.publish(manifest, names | {marker_path(*at) for at in made})
+
+    def _manifest(self, markers: Mapping[Place, Says], made: Mapping[Place, Says]) -> TableManifest:
         """The manifest of the table, with what is known of each file."""
         known = dict(self.planned.files)
         inputs, shards = dict(self.planned.inputs), dict(self.planned.shards)
         for (_, shard), says in markers.items():
             known |= {path: WrittenFile(**file) for path, file in says["files"].items()}
             inputs[shard], shards[shard] = says["input"], says["records"]
-        fresh = [marker_path(*at) for at in markers if at not in self.old]
-        stale = [marker_path(*at) for at in markers if at in self.old]
-        known |= marker_sums(self.session.output, fresh)
+        known |= marker_sums(self.session.output, [marker_path(*at) for at in made])
+        stale = [marker_path(*at) for at in markers if at not in made]
         known |= marker_sums(self.session.place, [path for path in stale if path not in known])
         return replace(
             self.planned, shards=shards, inputs=inputs, files=dict(sorted(known.items()))
@@ -128,20 +156,20 @@ class Plan:
 
 
 def by_shard(markers: Iterable[Says]) -> list[Says]:
-    """The statistics of each shard over all networks: a record without one of its answers counts
-    as rejected, for the reason of the network that rejects the most for that reason.
+    """The statistics of each shard: those of the network that rejects the most of its records.
+
+    `unlabelled` is the most over the networks. Where one network accounts for fewer or more records
+    than another, that one's statistics stand for the shard, so that it shows.
     """
     shards: dict[str, Says] = {}
     for says in markers:
-        found = shards.setdefault(
-            says["shard"], {**says, "statuses": {}, "unlabelled": 0, "errors": {}}
-        )
-        rejected = {reason: n for reason, n in says["statuses"].items() if reason != OK}
-        found["statuses"] = dict(Counter(found["statuses"]) | Counter(rejected))
-        found["errors"] = dict(Counter(found["errors"]) | Counter(says["errors"]))
-        found["unlabelled"] = max(found["unlabelled"], says["unlabelled"])
-        found["records"] = min(found["records"], sum(says["statuses"].values()))
-    for found in shards.values():
-        good = found["records"] - sum(found["statuses"].values())
-        found["statuses"] |= {OK: good} if good > 0 else {}
+        known = shards.setdefault(says["shard"], says)
+        unlabelled = max(known["unlabelled"], says["unlabelled"])
+        worse = says if _badness(says) > _badness(known) else known
+        shards[says["shard"]] = {**worse, "unlabelled": unlabelled}
     return list(shards.values())
+
+
+def _badness(says: Says) -> tuple[bool, int]:
+    seen = sum(says["statuses"].values())
+    return seen != says["records"], seen - says["statuses"].get(OK, 0)

@@ -19,10 +19,11 @@ from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
-from policy.table import TableManifest
+from policy.table_manifest import TableManifest
 from transforms.commit import RUN
 
 _MOST_SHOWN = 10
+_TRIES = 3
 _SCHEMAS = {"answers": ANSWERS_SCHEMA, "features": FEATURES_SCHEMA}
 
 
@@ -58,20 +59,16 @@ class VerifyReceipt:
 
 
 def run(options: VerifyOptions) -> VerifyReceipt:
-    """Check all files; raises Damaged, naming the first of them, if some are not as they were."""
+    """Check all files; raises Damaged, naming the first of them, if some are not as they were.
+
+    A result that is replaced meanwhile is checked again.
+    """
     root = options.output.rstrip("/")
-    manifest = known_manifest(root, LABELS) or known_manifest(root, TABLE)
-    if manifest is None:
-        begun = ", only what a run has begun: run the same command again" if _begun(root) else ""
-        raise InputError(
-            f"{root}: holds no manifest ({LABELS.manifest} of labels, {TABLE.manifest} of a "
-            f"table), so no finished result{begun}"
-        )
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        found = pool.map(
-            lambda file: list(_problems(root, manifest, *file)), manifest.files.items()
-        )
-        problems = [problem for some in found for problem in some] + list(_missing(manifest))
+    for _ in range(_TRIES):
+        manifest = _manifest(root)
+        problems = _all_problems(root, manifest)
+        if not problems or _manifest(root) == manifest:
+            break
     if problems:
         raise Damaged(
             f"{root}: {len(problems)} problems: " + "; ".join(problems[:_MOST_SHOWN]) + ". Delete "
@@ -88,8 +85,24 @@ def run(options: VerifyOptions) -> VerifyReceipt:
     )
 
 
-def _begun(root: str) -> bool:
-    return exists(f"{root}/{RUN}")
+def _manifest(root: str) -> LabelsManifest | TableManifest:
+    manifest = known_manifest(root, LABELS) or known_manifest(root, TABLE)
+    if manifest is None:
+        begun = exists(f"{root}/{RUN}")
+        raise InputError(
+            f"{root}: holds no manifest ({LABELS.manifest} of labels, {TABLE.manifest} of a "
+            "table), so no finished result"
+            + (", only what a run has begun: run the same command again" if begun else "")
+        )
+    return manifest
+
+
+def _all_problems(root: str, manifest: LabelsManifest | TableManifest) -> list[str]:
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = pool.map(
+            lambda file: list(_problems(root, manifest, *file)), manifest.files.items()
+        )
+        return [problem for some in found for problem in some] + list(_missing(manifest))
 
 
 def _missing(manifest: LabelsManifest | TableManifest) -> Iterator[str]:

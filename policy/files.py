@@ -6,19 +6,26 @@ import secrets
 from pathlib import Path
 from urllib.parse import quote
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """How a filesystem says that it has no hard links; there, two writers may replace each other."""
 
 
 def filesystem_of(path: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a path, and the path there."""
+    """The filesystem of a path, and the path there; raises InputError if there is none for it."""
     if "://" not in path:
-        return pafs.LocalFileSystem(), path
-    filesystem, inner = pafs.FileSystem.from_uri(quote(path, safe=":/"))
+        return pafs.LocalFileSystem(), str(Path(path).absolute())  # a colon would make it a URL
+    try:
+        filesystem, inner = pafs.FileSystem.from_uri(quote(path, safe=":/"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(
+            f"{shown(path)}: not a place that can be read and written; wanted a path on this "
+            "machine, or one that starts with gs:// or s3://"
+        ) from error
     return filesystem, inner
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,6 +64,7 @@ LABELS_SCHEMA = pa.schema(
 policy/audit.py); null for images that were not audited. `cost` is without the audit's.
 """
 
+_NUMBER = re.compile(r"\d+")
 _MOST_ERRORS = 20
 """Distinct errors counted by name; corrupt data can give a new one for every record."""
 
@@ -94,9 +96,10 @@ def parquet_bytes(
 def account(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What became of the records of a shard: how many, by status, and for which errors.
 
-    Only the _MOST_ERRORS commonest errors are named; the rest are counted under "other".
+    Errors that differ in numbers only count as one, with # for a number. Only the _MOST_ERRORS
+    commonest are named; the rest are counted under "other".
     """
-    errors = Counter(str(row["error"]) for row in rows if row.get("error"))
+    errors = Counter(_NUMBER.sub("#", str(row["error"])) for row in rows if row.get("error"))
     named = dict(errors.most_common(_MOST_ERRORS))
     other = errors.total() - sum(named.values())
     return {

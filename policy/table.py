@@ -3,69 +3,34 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic.dataclasses import dataclass
 
 from policy.answers import Answers, concatenate
 from policy.costs import Costs
 from policy.errors import InputError, shown
-from policy.files import exists, filesystem_of, read_bytes
+from policy.files import filesystem_of
 from policy.graph import StageGraph
 from policy.losses import Metric, Objective
-from policy.manifest import WrittenFile
 from policy.problem import Problem
 from policy.rows import ANSWERS_SCHEMA, OK
-from policy.schema import MOST_BYTES, STRICT, from_json
+from policy.table_manifest import TableManifest, TableNetwork, answers_path, read_manifest
 
-MANIFEST = "manifest.json"
 _BEST = 5
 """Classes of every answer that are read from a table of many: what top-5 needs."""
 
+_TRIES = 3
 _FEW = 100
 """Up to so many classes, all are read where all are kept: methods may look at each."""
 
 IMPORTED = "imported:"
 """How the fingerprint of answers starts that were imported; the answer's name follows."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class TableNetwork:
-    """One network of a table: its fingerprint, its answers, and the stages with features."""
-
-    fingerprint: str
-    answers: tuple[str, ...]
-    features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, config=STRICT)
-class TableManifest:
-    """What a table holds; written last, so a table without one is unfinished.
-
-    `networks` by name; `shards` gives the records of each shard. `topk` is the number of classes
-    kept for every row, None for all. `inputs` says what each shard was made from, and `files` what
-    is known of each file, by its path below the table (see `answers_path`, `features_path`).
-    """
-
-    version: Literal[1]
-    graph: StageGraph
-    class_names: tuple[str, ...]
-    topk: int | None
-    networks: dict[str, TableNetwork]
-    shards: dict[str, int]
-    inputs: dict[str, str] = field(default_factory=dict)
-    files: dict[str, WrittenFile] = field(default_factory=dict)
-
-    def where(self, path: str) -> str:
-        """Where in the table the file of this path lies, which may be elsewhere for a while."""
-        file = self.files.get(path)
-        return file.at or path if file else path
 
 
 @plain_dataclass(frozen=True)
@@ -142,35 +107,9 @@ class Table:
         return content.hexdigest()[:16]
 
 
-def answers_path(answer: str, shard: str) -> str:
-    """Where in a table the rows of one answer for one shard are."""
-    return f"answers/{answer}/{shard}.parquet"
-
-
-def features_path(stage: str, shard: str) -> str:
-    """Where in a table the pooled features of one stage for one shard are."""
-    return f"features/{stage}/{shard}.parquet"
-
-
-def marker_path(network: str, shard: str) -> str:
-    """Where in a table it says that a network's files of one shard are all there."""
-    return f"shards/{network}/{shard}.json"
-
-
 def exit_of(stage: str) -> str:
     """The name of the exit that answers from the pooled features of this stage."""
     return f"{stage}.exit"
-
-
-def read_manifest(table: str) -> TableManifest:
-    """Read TABLE/manifest.json, or say that there is no finished table."""
-    path = f"{table}/{MANIFEST}"
-    if not exists(path):
-        raise InputError(
-            f"{table}: no {MANIFEST}, so no finished table; run `adalabel extract` or `adalabel "
-            "import` (again) first"
-        )
-    return from_json(TableManifest, read_bytes(path, "the manifest", MOST_BYTES), path)
 
 
 def read_table(table: str, k: int | None = None) -> Table:
@@ -178,8 +117,24 @@ def read_table(table: str, k: int | None = None) -> Table:
 
     Without a `k`, all classes of up to a hundred, the five best of more. Raises InputError where
     the answers do not hold the same keys in the same order.
+
+    A table that is replaced while it is read is read again: no file changes its content or place
+    before the manifest does, so all of them belong to a manifest that stands before and after.
     """
-    manifest = read_manifest(table)
+    for _ in range(_TRIES):
+        manifest = read_manifest(table)
+        try:
+            found = _read(table, manifest, k)
+        except InputError:
+            if read_manifest(table) == manifest:
+                raise
+        else:
+            if read_manifest(table) == manifest:
+                return found
+    raise InputError(f"{table}: is being replaced again and again; read it when that is over")
+
+
+def _read(table: str, manifest: TableManifest, k: int | None) -> Table:
     if k is None:
         all_of_few = manifest.topk is None and len(manifest.class_names) <= _FEW
         k = max(len(manifest.class_names), _BEST) if all_of_few else _BEST

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from policy.errors import InputError, shown
 from policy.files import filesystem_of
 from policy.rows import FEATURES_SCHEMA
-from policy.table import Table, features_path, read_manifest
+from policy.table import Table
+from policy.table_manifest import features_path, read_manifest
 
 MOST_NOT_FINITE = 0.01
 """The share of rows that may be left out (or one row); beyond it the stage is no use as an exit."""

@@ -25,7 +25,8 @@ from policy.heads import Head
 from policy.problem import Problem
 from policy.rules import STOP, Policy, Rule, always
 from policy.simulate import simulate
-from policy.table import Table, features_path, read_manifest, read_table
+from policy.table import Table, read_table
+from policy.table_manifest import features_path, read_manifest
 
 DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute()
 pytestmark = [

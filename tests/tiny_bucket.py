@@ -35,8 +35,14 @@ class TinyBlob:
     generation: int | None = None
 
     def upload_from_string(
-        self, content: bytes, *, if_generation_match: int | None = None, checksum: str
+        self,
+        content: bytes,
+        *,
+        if_generation_match: int | None = None,
+        checksum: str,
+        retry: object = None,
     ) -> None:
+        del retry
         assert checksum == "crc32c"
         with self.inside.lock:
             _, found = self.inside.objects.get(self.name, (b"", 0))
@@ -60,6 +66,9 @@ class TinyBlob:
         self.upload_from_string(content, checksum="crc32c")
         return None, len(content), len(content)
 
-    def delete(self) -> None:
+    def delete(self, *, if_generation_match: int | None) -> None:
+        found = self.inside.objects.get(self.name)
+        if found and if_generation_match not in (None, found[1]):
+            raise PreconditionFailed(self.name)
         if self.inside.objects.pop(self.name, None) is None:
             raise NotFound(self.name)

@@ -11,7 +11,7 @@ from policy.answers import Answers, answers_from_logits
 from policy.graph import Stage, StageGraph
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, OK, parquet_bytes
 from policy.schema import to_json
-from policy.table import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
+from policy.table_manifest import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
 
 CLASSES = ("cat", "dog", "newt", "yak")
 GRAPH = StageGraph(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from policy.answers import Answers
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, account, parquet_bytes
-from policy.table import answers_path, features_path, marker_path
+from policy.table_manifest import answers_path, features_path, marker_path
 from transforms.commit import Output
 from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile

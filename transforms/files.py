@@ -2,7 +2,7 @@
 
 from apache_beam.io.filesystems import FileSystems
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 from policy.schema import MOST_BYTES
 
 
@@ -15,6 +15,11 @@ def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
         with FileSystems.open(path, compression_type="uncompressed") as file:
             content = bytes(file.read() if most is None else file.read(most + 1))
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
+        if "Unable to get filesystem" in str(error):  # which asks for a package
+            raise InputError(
+                f"{shown(path)}: {what} cannot be read from there; wanted a path on this machine, "
+                "gs:// or s3://"
+            ) from error
         raise InputError(f"{path}: {what} cannot be read: {error}") from error
     if most is not None and len(content) > most:
         raise InputError(f"{path}: {what} has more than {most} bytes; is it another file?")

@@ -63,18 +63,19 @@ def test_a_lost_shard_is_told_with_what_it_held() -> None:
 
 def test_too_many_bad_records_fail_the_run_and_duplicates_are_not_bad() -> None:
     found = account_for([shard("a", "ok", "decode", "duplicate", "duplicate")], {"a": 4})
-    check_bad_fraction(found, 0.25, "out", "")
-    with pytest.raises(
-        TooManyBad, match=r"out: 1 of 4 records .* \(1 decode\), 25.0%; allowed .* 0.24. So what."
-    ):
-        check_bad_fraction(found, 0.24, "out", "So what.")
-    check_bad_fraction(account_for([], {}), 0.0, "out", "")
+    check_bad_fraction(found, 0.25, "out", "out")
+    said = r"out: 1 of 4 records .* \(1 decode\), 25.0%; allowed .* 0.24. Commonest: .*1 x bec"
+    with pytest.raises(TooManyBad, match=said + r".*So there is no manifest.* are in out/_next\."):
+        check_bad_fraction(found, 0.24, "out", "out/_next")
+    check_bad_fraction(account_for([], {}), 0.0, "out", "out")
 
 
 def test_distinct_errors_are_named_up_to_a_limit_and_counted_beyond() -> None:
     numbers = np.random.default_rng(0).permutation(1000)
-    rows = [{"status": "decode", "error": f"at byte {number}"} for number in numbers]
-    rows += [{"status": "decode", "error": "cut"}] * 7
+    words = [chr(97 + n // 26 % 26) + chr(97 + n % 26) + "x" * (n // 676) for n in numbers]
+    rows = [{"status": "decode", "error": f"chunk {word}"} for word in words]
+    rows += [{"status": "decode", "error": f"cut at byte {number}"} for number in range(7)]
     errors = account(rows)["errors"]
     assert len(errors) == 21
-    assert (errors["cut"], errors["other"], sum(errors.values())) == (7, 1007 - 7 - 19, 1007)
+    assert errors["cut at byte #"] == 7
+    assert (errors["other"], sum(errors.values())) == (1007 - 7 - 19, 1007)

@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +7,10 @@ import pytest
 
 from pipelines.attempts import OLD_SECONDS, clean_attempts, remove_own
 from pipelines.claim import LOCK
+from pipelines.lease import this_machine
 from transforms.commit import ATTEMPTS
 
-HERE = socket.gethostname()
+HERE = this_machine()
 RANDOM = "0123456789abcdef"
 
 

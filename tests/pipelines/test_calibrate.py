@@ -12,7 +12,7 @@ from pipelines import calibrate
 from pipelines.calibrate import CalibrateOptions, CalibrateReceipt, run
 from policy.costs import read_costs
 from policy.errors import InputError
-from policy.table import read_manifest
+from policy.table_manifest import read_manifest
 
 
 def options(world: Any, output: Path, **changes: Any) -> CalibrateOptions:

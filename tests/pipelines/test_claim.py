@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.claim import LOCK, claimed, in_use
-from policy.errors import OutputInUse
+from policy.errors import InputError, OutputInUse
 
 FORK = multiprocessing.get_context("fork")
 
@@ -164,7 +164,7 @@ def test_an_output_that_is_no_folder_is_refused(tmp_path: Path, what: str) -> No
         (tmp_path / "out").write_bytes(b"")
     else:
         (tmp_path / "out").symlink_to(tmp_path / "none")
-    said = pytest.raises(NotADirectoryError, match=r"Not a directory: .*out")
+    said = pytest.raises(InputError, match=r"out: cannot be an output: Not a directory; wanted")
     with said, claimed(str(tmp_path / "out")):
         pytest.fail("held what is no folder")
 

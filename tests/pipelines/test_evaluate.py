@@ -14,7 +14,7 @@ from policy.errors import InputError
 from policy.features import Feature
 from policy.graph import Stage, StageGraph
 from policy.rules import STOP, Policy, Rule, always
-from policy.table import read_manifest
+from policy.table_manifest import read_manifest
 
 CUT = 0.6  # the policy of these tests stops at small where it is at least this sure
 

@@ -14,7 +14,8 @@ from pipelines.accounting import Account
 from pipelines.extract import ExtractReceipt
 from policy.errors import InputError, TooManyBad
 from policy.rows import OK
-from policy.table import read_manifest, read_table
+from policy.table import read_table
+from policy.table_manifest import read_manifest
 
 
 def contents(folder: Path | str) -> dict[str, bytes]:

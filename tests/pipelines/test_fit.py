@@ -10,7 +10,8 @@ from pipelines.fit import FitOptions
 from policy.bundle import read_bundle
 from policy.errors import InputError
 from policy.evaluate import evaluate
-from policy.table import read_manifest, read_table
+from policy.table import read_table
+from policy.table_manifest import read_manifest
 
 
 def test_fit_writes_a_policy_that_keeps_what_was_asked_for(world: Any, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pipelines.fit import run as fit
 from pipelines.import_predictions import ImportOptions, ImportReceipt, run
 from policy.answers import Answers, answers_from_logits
 from policy.errors import InputError
-from policy.table import read_manifest, read_table
+from policy.table import read_table
+from policy.table_manifest import read_manifest
 
 KEYS = [f"{number:03d}" for number in range(100)]
 CLASSES = 8

@@ -1,22 +1,23 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tiny_bucket import TinyBucket
 
 from pipelines import lease
 from pipelines.claim import claimed
-from pipelines.lease import alive, leased
-from policy.errors import OutputInUse
+from pipelines.lease import alive, leased, this_machine
+from policy.errors import OutputInUse, Unavailable
 from transforms import bucket
 
+ROOT = Path(__file__).parents[2]
 PATH = "gs://shelf/labels/_lock"
-OURS = {"run": f"{socket.gethostname()}.{os.getpid()}.ours", "since": "now"}
+OURS = {"run": f"{this_machine()}.{os.getpid()}.ours", "since": "now"}
 
 
 @pytest.fixture(autouse=True)
@@ -68,20 +69,20 @@ def test_a_lease_is_renewed_while_it_is_held() -> None:
 def test_a_lease_that_is_renewed_keeps_others_out() -> None:
     with (
         claimed("gs://shelf/labels"),
-        pytest.raises(OutputInUse, match=r"held by another run: .*\"run\""),
+        pytest.raises(OutputInUse, match=r"_lock: run .*, since .* writes to this output; wait"),
         claimed("gs://shelf/labels"),
     ):
         pytest.fail("two hold it")
 
 
 def test_the_lease_of_a_process_of_this_machine_that_is_gone_is_taken_over_at_once() -> None:
-    held_by(f"{socket.gethostname()}.{gone()}.dead")
+    held_by(f"{this_machine()}.{gone()}.dead")
     assert seconds(take) < 0.15
 
 
 @pytest.mark.parametrize(
     "run",
-    ["elsewhere.1.x", f"{socket.gethostname()}.{os.getpid()}.x", "no name of ours", "1.2"],
+    ["elsewhere.1.x", f"{this_machine()}.{os.getpid()}.x", "no name of ours", "1.2"],
     ids=["of another machine", "of a process that lives", "without a name", "with half a name"],
 )
 def test_any_other_is_taken_over_when_it_was_not_renewed_for_long(run: str) -> None:
@@ -94,15 +95,45 @@ def test_a_damaged_lease_is_taken_over_when_it_was_not_renewed_for_long() -> Non
     take()
 
 
-def test_who_lost_its_lease_is_told_at_the_end(shelf: TinyBucket) -> None:
-    def lose() -> None:
-        with leased(PATH, OURS):
-            bucket.replace(PATH, json.dumps({"run": "other", "since": "now"}).encode())
-            time.sleep(0.2)
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why the process would have ended."""
+    reasons: list[str] = []
+    monkeypatch.setattr(lease, "leave", reasons.append)
+    return reasons
 
-    with pytest.raises(OutputInUse, match="another run took this lease over; run again after its"):
-        lose()
+
+def test_who_lost_its_lease_ends_at_once_and_leaves_its_successors(
+    shelf: TinyBucket, left: list[str]
+) -> None:
+    with leased(PATH, OURS):
+        bucket.replace(PATH, json.dumps({"run": "other", "since": "now"}).encode())
+        time.sleep(0.2)
+        assert left == [f"{PATH}: this run's lease was lost; run again when no other does"]
     assert len(shelf.objects) == 1  # the other's
+
+
+def test_who_cannot_renew_its_lease_for_long_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    def fail(*_: object) -> bool:
+        raise Unavailable("no network")
+
+    with leased(PATH, OURS):
+        monkeypatch.setattr(bucket, "swap", fail)
+        time.sleep(0.1)
+        assert left == []
+        time.sleep(0.3)
+        assert len(left) == 1
+
+
+def test_a_process_that_leaves_says_why_and_has_the_exit_code_of_an_output_in_use() -> None:
+    code = "from pipelines.lease import leave; leave('lost it')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ended.returncode == OutputInUse.exit_code
+    assert "lost it" in ended.stderr
 
 
 def test_a_request_that_fails_is_tried_again(
@@ -115,7 +146,7 @@ def test_a_request_that_fails_is_tried_again(
             failed.append(content)
             if len(failed) == 2:
                 swap(path, content, generation)  # carried out, but the response is lost
-            raise OSError("connection reset")
+            raise Unavailable("connection reset")
         return swap(path, content, generation)
 
     monkeypatch.setattr(bucket, "swap", unsteady)

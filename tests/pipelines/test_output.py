@@ -41,6 +41,7 @@ def publish(
 ) -> LabelsManifest:
     known = session.known if session.mode != "overwrite" else None
     files = dict(known.files) if known else {}
+    made = {f"{shard}{extension}" for shard in shards for extension in (".json", ".parquet")}
     for shard in shards:
         says = {"made_by": dict(made_by), "input": shard}
         content = {f"{shard}.parquet": rows(made_by, shard)}
@@ -48,7 +49,7 @@ def publish(
         for name in (f"{shard}.parquet", f"{shard}.json"):
             files[name] = written(session.output.read(name, "it"))
     manifest = LabelsManifest(1, dict(made_by), dict.fromkeys(shards, 1), {}, files)
-    session.publish(manifest)
+    session.publish(manifest, made)
     return manifest
 
 
@@ -90,7 +91,7 @@ def test_resume_adds_and_publishing_the_same_again_writes_nothing(tmp_path: Path
     assert seen(tmp_path) == result(OLD, "ab")
     before = (tmp_path / "_manifest.json").stat().st_ino
     with opened(str(tmp_path), "resume", LABELS, OLD) as session:
-        session.publish(manifest)
+        session.publish(manifest, ())
     assert (tmp_path / "_manifest.json").stat().st_ino == before
 
 

@@ -7,7 +7,7 @@ import tiny
 from pipelines.output import known_manifest
 from pipelines.table import TABLE, files, held_files, merged
 from policy.graph import Stage, StageGraph
-from policy.table import TableManifest, read_manifest
+from policy.table_manifest import TableManifest, read_manifest
 
 SMALL = {"answers/small/s0.parquet", "features/small.block1/s0.parquet"}
 

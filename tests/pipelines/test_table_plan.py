@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.output import Mode, opened
+from pipelines.output import Mode, known_manifest, opened
 from pipelines.table import TABLE
 from pipelines.table_plan import Plan, by_shard
 from policy.errors import InputError
 from policy.graph import Stage, StageGraph
 from policy.manifest import written
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
-from policy.table import TableManifest, TableNetwork, answers_path, marker_path
+from policy.table_manifest import TableManifest, TableNetwork, answers_path, marker_path
 from transforms.commit import Output
 from transforms.done import commit_shard
 from transforms.shards import Shard
@@ -63,9 +63,10 @@ def run(root: Path, mode: Mode = "resume", shards: tuple[Shard, ...] = (A, B)) -
         for at in plan.to_do:
             for network in plan.networks:
                 extract(plan.session.output, network, at)
-        manifest = plan.manifest(plan.markers())
-        plan.session.publish(manifest)
-        return manifest
+        plan.publish()
+    manifest = known_manifest(str(root), TABLE)
+    assert manifest is not None
+    return manifest
 
 
 def to_do(
@@ -103,8 +104,8 @@ def test_retry_does_what_was_rejected_or_changed(tmp_path: Path) -> None:
 def test_resume_refuses_a_shard_that_changed_with_the_remedy(tmp_path: Path) -> None:
     run(tmp_path)
     said = (
-        r"shards/small/a\.json: was made from in/a\.tar, 10 bytes.*, now there is in/a\.tar, 11 "
-        r"bytes.*--mode retry-failed, all with --mode overwrite"
+        r"shards/small/a\.json: was made from in/a\.tar, 10 bytes; now it is 11 bytes. Extract "
+        r"changed shards again with --mode retry-failed, all with --mode overwrite"
     )
     with pytest.raises(InputError, match=said), planned(tmp_path, shards=(shard("a", 11), B)):
         pytest.fail("answers for two versions of a shard would meet")
@@ -126,6 +127,48 @@ def test_the_manifest_holds_every_file_as_it_stands(tmp_path: Path, mode: Mode) 
     assert len(manifest.files) == 8
     for name, file in manifest.files.items():
         assert written((tmp_path / name).read_bytes()) == file
+
+
+def test_what_was_good_and_is_made_again_beside_the_bad_is_what_the_manifest_says(
+    tmp_path: Path,
+) -> None:
+    """A run does every network that lacks something, for all shards that lack something."""
+    output = Output(str(tmp_path), "dead")
+    extract(output, "small", A, BAD)
+    extract(output, "small", B)
+    manifest = run(tmp_path, "retry-failed")
+    assert len(manifest.files) == 8
+    for name, file in manifest.files.items():
+        assert written((tmp_path / name).read_bytes()) == file
+
+
+def test_a_shard_that_changed_is_not_made_again_for_some_of_the_networks(tmp_path: Path) -> None:
+    run(tmp_path)
+    networks = {name: TableNetwork(f"f-{name}", (name,), ()) for name in MADE_BY}
+    records = {"a": 2, "day1/b": 2}
+    wanted = TableManifest(1, GRAPH, ("cat", "dog"), None, networks, records)
+    with (
+        opened(str(tmp_path), "retry-failed", TABLE, {"--topk": "0"}) as session,
+        pytest.raises(InputError, match="shard 'a' has changed, and network 'big' of the table is"),
+    ):
+        Plan.of(session, wanted, (shard("a", 11), B), {"small": MADE_BY["small"]})
+
+
+@pytest.mark.parametrize("other", [{OK: 1, "network": 2}, {OK: 2, "nonfinite": 1}])
+def test_networks_that_reject_other_records_do_not_add_up_to_more(other: dict[str, int]) -> None:
+    common = {"shard": "a", "records": 3, "unlabelled": 0, "errors": {}}
+    (found,) = by_shard(
+        [{**common, "statuses": {OK: 1, "nonfinite": 2}}, {**common, "statuses": other}]
+    )
+    assert sum(found["statuses"].values()) == 3
+    assert found["statuses"][OK] == 1
+
+
+def test_a_network_that_lost_a_record_stands_for_its_shard() -> None:
+    common = {"shard": "a", "records": 3, "unlabelled": 0, "errors": {}}
+    lost = {**common, "statuses": {OK: 2}}
+    (found,) = by_shard([{**common, "statuses": {"decode": 3}}, lost])
+    assert found["statuses"] == {OK: 2}
 
 
 def test_a_record_without_one_of_its_answers_is_rejected_once() -> None:

@@ -15,17 +15,14 @@ from policy.costs import Costs
 from policy.errors import InputError
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
 from policy.schema import to_json
-from policy.table import (
+from policy.table import Table, _good_rows, _read_answer, read_table
+from policy.table_manifest import (
     MANIFEST,
-    Table,
     TableManifest,
     TableNetwork,
-    _good_rows,
-    _read_answer,
     answers_path,
     features_path,
     read_manifest,
-    read_table,
 )
 
 N = 12

@@ -12,8 +12,9 @@ from tiny_tables import Change, Row
 from policy import table_features
 from policy.errors import InputError
 from policy.rows import OK
-from policy.table import Table, features_path, read_table
+from policy.table import Table, read_table
 from policy.table_features import feature_batches
+from policy.table_manifest import features_path
 
 STAGE = "small.block2"
 

@@ -8,7 +8,6 @@ import pytest
 import tiny
 
 from transforms.shards import ReadFailed, Shard, read_records
-from transforms.shards.shard import Promise
 
 
 @pytest.fixture
@@ -35,9 +34,3 @@ def test_a_shard_changed_while_it_is_read_stops_the_run(
 
 def test_a_shard_left_alone_is_read_to_its_end(shard: Shard) -> None:
     assert len(list(read_records(shard))) == 5
-
-
-def test_a_shard_of_which_something_else_is_promised_is_another(shard: Shard) -> None:
-    promised = Shard(shard.name, shard.path, shard.bytes, shard.modified, (), Promise(9, "0" * 64))
-    assert promised.identity.startswith(shard.identity)
-    assert promised.identity.endswith(f"promised 9 records, SHA-256 {'0' * 64}")

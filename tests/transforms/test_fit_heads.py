@@ -22,7 +22,8 @@ from policy.heads import Head
 from policy.rules import STOP, Policy, Rule
 from policy.schema import to_json
 from policy.simulate import simulate
-from policy.table import MANIFEST, Table, TableManifest, TableNetwork, read_table
+from policy.table import Table, read_table
+from policy.table_manifest import MANIFEST, TableManifest, TableNetwork
 from transforms import fit_heads, mini_batches
 from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from policy.errors import InputError
 from transforms.shards import parquet
 from transforms.shards.limits import MAX_IMAGE_BYTES
 from transforms.shards.record import Record
@@ -132,10 +133,12 @@ def test_a_column_that_appears_twice_is_refused() -> None:
     assert "column 'image' appears twice" in str(record.error)
 
 
-def test_more_rows_than_the_limit_are_one_rejected_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_the_limit_are_refused_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "MAX_RECORDS", 2)
-    (record,) = read(written(image=[b"x"] * 3))
-    assert "3 rows; at most 2. Split the shard" in str(record.error)
+    content = written(image=[b"x"] * 3)
+    for ask in (read, lambda found: parquet.count(io.BytesIO(found))):
+        with pytest.raises(InputError, match=r"a Parquet shard of 3 rows; at most 2. Split it"):
+            ask(content)
 
 
 def test_rows_are_decoded_in_small_batches_where_they_are_large(

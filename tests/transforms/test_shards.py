@@ -67,7 +67,7 @@ def test_a_shard_that_two_globs_name_differently_is_read_once_or_refused(tmp_pat
 )
 def test_two_shards_of_one_name_are_refused(tmp_path: Path, files: tuple[str, str]) -> None:
     touch(tmp_path, *files)
-    with pytest.raises(InputError, match=r"would both be named 'a'; give one glob above both"):
+    with pytest.raises(InputError, match=r"would both be named 'a'; rename one, or if they"):
         names(*(tmp_path / file for file in files))
 
 

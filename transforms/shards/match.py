@@ -70,8 +70,8 @@ def _add(found: dict[str, Shard], shard: Shard) -> None:
     if other is not shard:
         raise InputError(
             f"shards {shown(other.path)} and {shown(shard.path)} would both be named "
-            f"{shown(shard.name)!r}; give one glob above both folders (so that the folder becomes "
-            "part of the name), or rename one"
+            f"{shown(shard.name)!r}; rename one, or if they lie in different folders, give one "
+            "glob above both, so that the folder becomes part of the name"
         )
 
 

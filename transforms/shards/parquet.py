@@ -11,6 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from policy.errors import InputError
 from transforms.shards.limits import (
     MAX_BATCH_BYTES,
     MAX_IMAGE_BYTES,
@@ -89,7 +90,7 @@ def _rows_of_groups(metadata: pq.FileMetaData) -> list[int]:
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise ValueError(f"{metadata.num_rows} rows, but its row groups hold {rows[:5]}")
     if sum(rows) > MAX_RECORDS:
-        raise ValueError(f"{sum(rows)} rows; at most {MAX_RECORDS}. Split the shard")
+        raise InputError(f"a Parquet shard of {sum(rows)} rows; at most {MAX_RECORDS}. Split it.")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,9 @@ class Shard:
     @property
     def identity(self) -> str:
         """What must not change between the runs into one output."""
-        identity = f"{self.path}, {self.bytes} bytes, modified {self.modified:.3f}"
+        modified = datetime.fromtimestamp(self.modified, UTC).isoformat(timespec="milliseconds")
+        identity = f"{self.path}, {self.bytes} bytes, modified {modified}"
         if self.files:
             digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
             identity = f"{identity}, {len(self.files)} files {digest}"
-        if self.promise:
-            identity = f"{identity}, promised {self.promise.records} records, "
-            identity += f"SHA-256 {self.promise.sha256}"
         return identity

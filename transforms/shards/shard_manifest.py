@@ -7,7 +7,8 @@ from typing import Literal
 from policy.errors import InputError, shown
 from policy.schema import from_json
 from transforms.files import read_bytes
-from transforms.shards.read import count_records, sha256_of
+from transforms.shards.read import read_records, sha256_of
+from transforms.shards.record import CONTAINER
 from transforms.shards.shard import Promise, Shard
 
 _SHA256_DIGITS = 64
@@ -47,9 +48,19 @@ def read_shard_manifest(path: str) -> ShardManifest:
 
 
 def entry_of(shard: Shard) -> ShardEntry:
-    """Read a shard, to write down what it holds."""
-    unpromised = replace(shard, promise=None)
-    return ShardEntry(shard.path, shard.bytes, count_records(unpromised), sha256_of(shard))
+    """Read a shard, to write down what it holds.
+
+    Raises InputError if it is damaged already: a manifest would promise the damage.
+    """
+    records = 0
+    for record in read_records(replace(shard, promise=None)):
+        records += 1
+        if record.status == CONTAINER:
+            raise InputError(
+                f"{shown(shard.path)}: is damaged already, so there is nothing to promise of it: "
+                f"{record.error}. Bring back a whole one, or leave it out."
+            )
+    return ShardEntry(shard.path, shard.bytes, records, sha256_of(shard))
 
 
 def with_promises(
