@@ -95,7 +95,7 @@ def test_deeper_exits_are_better_on_other_images(
         name: float((answers.classes[:, 0] == others.labels).mean())
         for name, answers in others.outputs.items()
     }
-    record_property("accuracy", right)
+    record_property("accuracy", str(right))
     first, second, third = (right[name] for name in EXITS)
     assert 0.35 < first < second - 0.05 < third - 0.1
     assert third > right["resnet56"] - 0.03
@@ -113,7 +113,7 @@ def test_heads_are_as_good_as_scikit_learns(
     labels = cifar.bare.labels[cifar.others]
     ours = cifar.table.outputs[f"{stage}.exit"].take(cifar.others).classes[:, 0]
     found = (ours == labels).mean(), theirs.score(features[cifar.others], labels)
-    record_property("accuracy, ours and scikit-learn's", found)
+    record_property("accuracy, ours and scikit-learn's", str(found))
     assert found[0] > found[1] - 0.02  # 1,000 images: a standard error of 1.5 points
 
 

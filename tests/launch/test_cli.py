@@ -336,7 +336,7 @@ def corpus(tmp_path: Path) -> list[str]:
 def test_the_whole_spine_runs_from_the_command_line(corpus: list[str], tmp_path: Path) -> None:
     table, policy = tmp_path / "table", tmp_path / "policy"
     extracted = one_json(adalabel("extract", *corpus, "--output", table, "--json"))
-    assert (extracted["records"], extracted["rejected"]) == (121, {"decode": 1})
+    assert (extracted["records"], extracted["account"]["rejected"]) == (121, {"decode": 1})
     adalabel("fit", "--table", table, "--policy", policy, "--max-loss", 1, *MOST)
     evaluated = one_json(adalabel("evaluate", "--table", table, "--policy", policy, "--json"))
     flags = ["--policy", policy, "--output", tmp_path / "labels", "--json"]
