@@ -22,7 +22,7 @@ from speed import ENVIRONMENT, SPECS, describe_machine, write_networks
 
 HERE = Path(__file__).parent.parent
 POLICIES = {"adaptive": ("--max-loss", "0.05"), "smallest": ("--max-loss", "1.0")}
-COPIES = 3
+COPIES = 1
 """How often the photographs are labelled in a run, under other names."""
 
 

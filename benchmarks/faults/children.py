@@ -32,6 +32,8 @@ def command(arguments: list[str]) -> Callable[[], int]:
 
 def in_child(work: Callable[[], int], log: Path) -> Ended:
     """Run in a fork, with all that is printed going to `log`; killed if it hangs."""
+    sys.stdout.flush()  # or the child would print what waits here once more, into its log
+    sys.stderr.flush()
     child = os.fork()
     if not child:
         _run(work, log)
