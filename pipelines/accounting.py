@@ -7,11 +7,7 @@ from typing import Any
 
 from pipelines.words import listed
 from policy.errors import TooManyBad, Unavailable, shown
-from policy.rows import OK
-
-DUPLICATE = "duplicate"
-
-_MOST_ERRORS = 20
+from policy.rows import DUPLICATE, MOST_ERRORS, OK
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def account_for(statistics: Iterable[Mapping[str, Any]], records: Mapping[str, i
     labelled, duplicates = statuses.pop(OK, 0), statuses.pop(DUPLICATE, 0)
     seen = sum(records.values())
     unaccounted = seen - labelled - duplicates - statuses.total()
-    named = dict(errors.most_common(_MOST_ERRORS))
+    named = dict(errors.most_common(MOST_ERRORS))
     return Account(seen, labelled, dict(statuses), duplicates, named, unaccounted)
 
 

@@ -1,7 +1,6 @@
 """A folder of labels: which shards are done there, which are to be done, and its manifest."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.accounting import has_failed
+from pipelines.at_once import at_once
 from pipelines.output import Kind, Session, marker_sums
 from pipelines.words import changed
 from policy.errors import InputError
@@ -21,8 +21,6 @@ from transforms.done import read_marker, same_origin
 from transforms.shards import Shard
 
 Statistics = dict[str, Any]
-
-_READERS = 16
 
 
 def _strays(folder: str) -> set[str]:
@@ -120,7 +118,7 @@ class Plan:
             shards[name], inputs[name] = found["records"], found["input"]
             files |= {path: WrittenFile(**file) for path, file in found["files"].items()}
         files |= marker_sums(self.session.output, [f"{name}.json" for name in made])
-        kept = [f"{name}.json" for name in self.old if f"{name}.json" not in files]
+        kept = [f"{name}.json" for name in self.old if name not in made]
         files |= marker_sums(self.session.place, kept)
         return LabelsManifest(1, dict(self.made_by), shards, inputs, dict(sorted(files.items())))
 
@@ -134,8 +132,7 @@ def _done(
     """
     there = existing(output.path, ".json") & existing(output.path, ".parquet")
     ready = [shard for shard in shards if shard.name in there]
-    with ThreadPoolExecutor(_READERS) as pool:
-        markers = list(pool.map(lambda shard: read_marker(output, f"{shard.name}.json"), ready))
+    markers = at_once(lambda shard: read_marker(output, f"{shard.name}.json"), ready)
     done, outdated = {}, []
     for shard, marker in zip(ready, markers, strict=True):
         if marker and same_origin(marker, {"made_by": dict(made_by), "input": shard.identity}):

@@ -1,12 +1,12 @@
 """adalabel manifest: write down what shards hold, so that a later loss is seen."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
+from pipelines.at_once import at_once
 from pipelines.options import CommandOptions
 from policy.files import write_bytes
 from policy.schema import to_json
@@ -14,8 +14,6 @@ from transforms.shards import match_shards
 from transforms.shards.shard_manifest import ShardManifest, entry_of
 
 _LOG = logging.getLogger("adalabel")
-
-_READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +45,7 @@ def run(options: ManifestOptions) -> ManifestReceipt:
     """Read every shard once, and write what they hold."""
     shards = match_shards(options.input)
     _LOG.info("reading %d shards", len(shards))
-    with ThreadPoolExecutor(_READERS) as pool:
-        entries = dict(zip((s.name for s in shards), pool.map(entry_of, shards), strict=True))
+    entries = dict(zip((s.name for s in shards), at_once(entry_of, shards), strict=True))
     write_bytes(options.output, to_json(ShardManifest(1, entries)).encode())
     records = sum(entry.records for entry in entries.values())
     size = sum(entry.bytes for entry in entries.values())

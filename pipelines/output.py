@@ -9,12 +9,12 @@ is killed on the way leaves the old result or the new one, and the next run does
 import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pipelines.at_once import at_once
 from pipelines.attempts import clean_attempts, remove_own
 from pipelines.claim import LOCK, claimed
 from policy.errors import InputError, shown
@@ -31,7 +31,6 @@ Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
-_READERS = 16
 
 ManifestT = TypeVar("ManifestT", LabelsManifest, TableManifest)
 
@@ -140,9 +139,8 @@ def _said(output: Output) -> dict[str, Any] | None:
 
 def marker_sums(output: Output, paths: Sequence[str]) -> dict[str, WrittenFile]:
     """What a manifest says of these markers of an output."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        contents = pool.map(lambda path: output.read(path, "a shard's statistics"), paths)
-        return {path: written(content) for path, content in zip(paths, contents, strict=True)}
+    contents = at_once(lambda path: output.read(path, "a shard's statistics"), paths)
+    return {path: written(content) for path, content in zip(paths, contents, strict=True)}
 
 
 def known_manifest(root: str, kind: Kind[ManifestT]) -> ManifestT | None:

@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
+from pipelines.at_once import at_once
 from pipelines.progress import progress
 from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
 from transforms.careful import DeviceLost
@@ -17,8 +17,6 @@ from transforms.commit import existing
 from transforms.shards import Shard, count_records
 
 _LOG = logging.getLogger("adalabel")
-
-_READERS = 16
 
 _KINDS = {
     f"{kind.__module__}.{kind.__name__}": kind
@@ -33,9 +31,8 @@ _RAISED = re.compile(
 
 def count_all(shards: Sequence[Shard]) -> dict[str, int]:
     """The records of each shard, by name; says how many there are in all."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        counts = pool.map(count_records, shards)
-        records = {shard.name: count for shard, count in zip(shards, counts, strict=True)}
+    counts = at_once(count_records, shards)
+    records = {shard.name: count for shard, count in zip(shards, counts, strict=True)}
     size = sum(shard.bytes for shard in shards) / 1e6
     _LOG.info("found %d shards, %d records, %.1f MB", len(shards), sum(records.values()), size)
     return records

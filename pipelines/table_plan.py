@@ -1,10 +1,10 @@
 """What a run of extract has to do to a table, and the manifest of what came of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pipelines.accounting import has_failed
+from pipelines.at_once import at_once
 from pipelines.output import Session, check_made_by, marker_sums
 from pipelines.table import files, held_files
 from pipelines.words import changed
@@ -18,8 +18,6 @@ from transforms.shards import Shard
 
 Place = tuple[str, str]
 """A network and a shard, by name."""
-
-_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,8 @@ class Plan:
             for shard in self.shards
             if held.issuperset(files(self.planned, network, shard.name))
         ]
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(lambda place: read_marker(output, marker_path(*place)), at)
-            return {place: says for place, says in zip(at, found, strict=True) if says}
+        found = at_once(lambda place: read_marker(output, marker_path(*place)), at)
+        return {place: says for place, says in zip(at, found, strict=True) if says}
 
     def is_current(self, at: Place, says: Says) -> bool:
         """Whether this was made from what is there now."""
@@ -149,7 +146,7 @@ class Plan:
             inputs[shard], shards[shard] = says["input"], says["records"]
         known |= marker_sums(self.session.output, [marker_path(*at) for at in made])
         stale = [marker_path(*at) for at in markers if at not in made]
-        known |= marker_sums(self.session.place, [path for path in stale if path not in known])
+        known |= marker_sums(self.session.place, stale)
         return replace(
             self.planned, shards=shards, inputs=inputs, files=dict(sorted(known.items()))
         )

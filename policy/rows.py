@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 OK = "ok"
 """The status of a good row; every other status is the reason for which a record was rejected."""
 
+DUPLICATE = "duplicate"
+"""The status of a record whose key came before in the same shard."""
+
 NONFINITE = "nonfinite"
 """The status of an image for which a network gave NaN or infinity."""
 
@@ -65,7 +68,7 @@ policy/audit.py); null for images that were not audited. `cost` is without the a
 """
 
 _NUMBER = re.compile(r"\d+")
-_MOST_ERRORS = 20
+MOST_ERRORS = 20
 """Distinct errors counted by name; corrupt data can give a new one for every record."""
 
 _REPEATING = {"status", "error", "name", "answer", "trail.list.element"}
@@ -96,11 +99,11 @@ def parquet_bytes(
 def account(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What became of the records of a shard: how many, by status, and for which errors.
 
-    Errors that differ in numbers only count as one, with # for a number. Only the _MOST_ERRORS
+    Errors that differ in numbers only count as one, with # for a number. Only the MOST_ERRORS
     commonest are named; the rest are counted under "other".
     """
     errors = Counter(_NUMBER.sub("#", str(row["error"])) for row in rows if row.get("error"))
-    named = dict(errors.most_common(_MOST_ERRORS))
+    named = dict(errors.most_common(MOST_ERRORS))
     other = errors.total() - sum(named.values())
     return {
         "records": len(rows),

@@ -181,6 +181,14 @@ def test_what_is_left_of_a_retry_of_more_shards_is_not_published(tmp_path: Path)
         assert written((tmp_path / name).read_bytes()).sha256 == file.sha256
 
 
+def test_a_retry_names_the_marker_that_a_killed_run_had_made_anew(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text() + "\n")  # no manifest since
+    run(tmp_path, "retry-failed")
+    for name, file in published(tmp_path).files.items():
+        assert written((tmp_path / name).read_bytes()).sha256 == file.sha256
+
+
 def test_labels_of_another_output_below_are_no_part_of_this_one(tmp_path: Path) -> None:
     run(tmp_path / "day1", shards=(A,))
     run(tmp_path, shards=(B,))

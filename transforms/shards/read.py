@@ -8,6 +8,7 @@ from dataclasses import replace
 from apache_beam.io.filesystems import FileSystems
 
 from policy.errors import shown
+from policy.rows import DUPLICATE
 from transforms.shards import image_files
 from transforms.shards.match import format_of
 from transforms.shards.record import CONTAINER, Record
@@ -46,7 +47,7 @@ def read_records(shard: Shard) -> Iterator[Record]:
             why = "this key came before in the same shard"
             if named.status == "no_image":
                 why = f"{why}; members of one key must be consecutive: {named.error}"
-            named = named.rejected("duplicate", why)
+            named = named.rejected(DUPLICATE, why)
         seen.add(named.key)
         yield named
     _check_unchanged(shard)
