@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -156,10 +156,10 @@ def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # 
         if given:
             raise InputError(f"runs no Beam pipeline, so it takes nothing after --: {given[0]}")
         return []
-    from launch.runners import check_beam_flags, local  # noqa: PLC0415 - Beam takes a second
+    from launch.runners import preset  # noqa: PLC0415 - Beam takes a second
 
-    check_beam_flags(given)
-    return [[*local(options.workers), *given]]
+    runner = options.runner
+    return [preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))]
 
 
 def _at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:

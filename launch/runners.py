@@ -1,10 +1,20 @@
 """Presets of Beam's flags for each place a run can happen in, and a check of the user's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.options import Place, Runner
 from policy.errors import InputError
+
+
+def preset(runner: Runner) -> list[str]:
+    """Beam's flags for where a run is to happen, the user's own last, as the last one counts.
+
+    Raises InputError on a flag that Beam does not know.
+    """
+    check_beam_flags(runner.beam_flags)
+    return [*PRESETS[runner.on](runner.workers), *runner.beam_flags]
 
 
 def local(workers: int) -> list[str]:
@@ -46,3 +56,7 @@ def _strays(flags: Sequence[str], known: Mapping[str, object]) -> list[str]:
             strays.append(word)
         before = word
     return strays
+
+
+PRESETS: dict[Place, Callable[[int], list[str]]] = {"local": local}
+"""Where a run happens -> what makes Beam's flags for it from the number of workers."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines import calibrate, classify, extract, fit
 from pipelines.demo_data import SIDES, Digits, load_parts, write_networks, write_shards
-from pipelines.options import CommandOptions
+from pipelines.options import CommandOptions, Runner
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.rules import always
@@ -36,6 +36,11 @@ class DemoOptions(CommandOptions):
     """Decides which digits train networks, fit the policy and make the corpus."""
     workers: int = 1
     """Worker processes of the local runner."""
+
+    @property
+    def runner(self) -> Runner:
+        """Where its pipelines run."""
+        return Runner("local", self.workers)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipelines.output import Mode
 from policy.errors import InputError
@@ -13,6 +14,18 @@ from transforms.shards.shard_manifest import read_shard_manifest, with_promises
 from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
+
+Place = Literal["local"]
+"""Where a run can happen; launch/runners.py has a preset for each."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds."""
+
+    on: Place
+    workers: int
+    beam_flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +95,8 @@ class MachineOptions(CommandOptions):
 class RunOptions(MachineOptions):
     """How the workers of a pipeline use a machine."""
 
+    on: Place = "local"
+    """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
     """Worker processes of the local runner."""
     mode: Mode = "resume"
@@ -101,6 +116,11 @@ class RunOptions(MachineOptions):
         _at_least(1, "workers", self.workers)
         if not 0 <= self.max_bad_fraction <= 1:
             raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
+
+    @property
+    def runner(self) -> Runner:
+        """Where the pipeline runs."""
+        return Runner(self.on, self.workers)
 
     @property
     def made_by(self) -> dict[str, str]:

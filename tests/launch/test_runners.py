@@ -1,9 +1,12 @@
+from typing import get_args
+
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
-from launch.runners import check_beam_flags, local
+from launch.runners import PRESETS, check_beam_flags, local, preset
+from pipelines.options import Place, Runner
 from policy.errors import InputError
 
 
@@ -26,6 +29,20 @@ def test_workers_are_processes_of_their_own(workers: int, mode: str, processes: 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_presets_are_flags_that_beam_knows(workers: int) -> None:
     check_beam_flags(local(workers))
+
+
+def test_each_place_has_a_preset() -> None:
+    assert set(PRESETS) == set(get_args(Place))
+
+
+def test_a_flag_of_the_user_comes_after_the_preset_s_own() -> None:
+    flags = preset(Runner("local", 2, ("--direct_num_workers=3",)))
+    assert PipelineOptions(flags).view_as(DirectOptions).direct_num_workers == 3
+
+
+def test_a_flag_of_the_user_that_beam_does_not_know_is_refused() -> None:
+    with pytest.raises(InputError, match="Beam has no flag '--nosuch'"):
+        preset(Runner("local", 1, ("--nosuch",)))
 
 
 @pytest.mark.parametrize(
