@@ -53,10 +53,8 @@ def check_full(bundle: Bundle, engine: Engine, on_alarm: OnAlarm) -> None:
         )
 
 
-def watch_of(
-    bundle: Bundle, on_alarm: OnAlarm, audit: AuditPlan | None, records: Mapping[str, int]
-) -> Watch:
-    """What workers watch for."""
+def watch_of(bundle: Bundle, on_alarm: OnAlarm, audit: AuditPlan | None, records: str) -> Watch:
+    """What workers watch for; `records` is the path that `keep_records` gave."""
     known = bundle.evidence.reference if bundle.evidence else None
     table = table_of(known) if audit and known else None
     return Watch(table, on_alarm, records, audit.fraction if audit else 0.0, LOOK_SECONDS)

@@ -32,7 +32,7 @@ from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
-from transforms.watch import OnAlarm, read_alarm
+from transforms.watch import OnAlarm, keep_records, read_alarm
 
 _LOG = logging.getLogger("adalabel")
 
@@ -144,11 +144,12 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
         plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, made_by)
         start = time.monotonic()
         if plan.to_do:
-            watch = watch_of(bundle, options.on_alarm, audit, records)
+            counts = keep_records(session.output, records)
+            watch = watch_of(bundle, options.on_alarm, audit, counts)
             wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
             label = Label(networks, bundle, wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
-            run_shards(label, todo, (session.output.path, ".json"), beam_args)
+            run_shards(label, todo, session.output, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
         outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
         receipt = _receipt(options.output, bundle, outcome)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pipelines.at_once import at_once
-from pipelines.attempts import clean_attempts, remove_own
+from pipelines.attempts import clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK, claimed
 from policy.errors import InputError, shown
 from policy.files import exists, read_bytes
@@ -87,7 +87,9 @@ def opened(
     _check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
-        if "://" not in root:
+        if "://" in root:
+            clean_bucket(place)
+        else:
             clean_attempts(root, run, Path(root) / LOCK)
         known = _settled(kind, place)
         output = place if mode == "resume" else replace(place, folder=NEXT)
@@ -98,7 +100,7 @@ def opened(
         try:
             yield Session(kind, mode, output, known)
         finally:
-            remove_own(root, run)
+            remove_own(place)
 
 
 def _check_place(root: str) -> None:

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
@@ -21,7 +21,8 @@ from transforms import bucket
 from transforms.files import read_bytes
 
 ATTEMPTS = "_attempts"
-"""The folder, in the root of every output, that holds files still being written."""
+"""The folder, in the root of every output, that holds files still being written, and those that
+only the workers of a run read."""
 
 RUN = "_run.json"
 """Where an output says what it is made by, before anything else is there."""
@@ -68,6 +69,12 @@ class Output:
             self._rename(name, content, final)
         else:
             place(content, Path(self._attempt(name)), Path(final))
+
+    def keep(self, name: str, content: bytes) -> str:
+        """Write a file for the workers of this run alone, which goes when it ends; its path."""
+        own = posixpath.join(ATTEMPTS, self.run, name)
+        replace(self, folder="").replace(own, content)
+        return posixpath.join(self.root, own)
 
     def copy(self, name: str, final: str) -> None:
         """Give a file of the output a second name, replacing what had it."""
@@ -119,8 +126,9 @@ class Output:
             )
 
     def _attempt(self, name: str) -> str:
-        tail = name.replace("/", "__")[-_LONGEST_TAIL:]
-        return posixpath.join(self.root, ATTEMPTS, self.run, f"{secrets.token_hex(8)}.{tail}")
+        own = posixpath.join(ATTEMPTS, self.run, "")
+        tail = name.removeprefix(own).replace("/", "__")[-_LONGEST_TAIL:]
+        return posixpath.join(self.root, own, f"{secrets.token_hex(8)}.{tail}")
 
     def _rename(self, name: str, content: bytes, final: str) -> None:
         attempt = self._attempt(name)

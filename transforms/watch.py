@@ -18,9 +18,11 @@ from typing import Any, Literal
 from apache_beam.io.filesystems import FileSystems
 
 from policy.alarm import THRESHOLD, Audits, Verdict, verdict
+from policy.errors import Unavailable
 from policy.schema import parse_json
 from transforms.commit import Output, existing
 from transforms.done import read_marker
+from transforms.files import read_bytes
 
 ALARM = "_alarm.json"
 """The file of an output that says that an alarm was raised there, and why."""
@@ -32,6 +34,7 @@ BEGUN = "_begun"
 """The folder of an output with a file for each shard that is begun, while a run goes on."""
 
 _BEGUN = ".begun"
+_COUNTS = "the counts of the run's records"
 
 _LOG = logging.getLogger("adalabel")
 
@@ -45,13 +48,14 @@ OnAlarm = Literal["warn", "full", "stop"]
 class Watch:
     """What a run is compared with, and what is done about an alarm; the same for all workers.
 
-    `table` is None where there is nothing to compare with. `records` are those of the run's shards,
-    a `fraction` of which is audited; `seconds` is the least time between two looks of a worker.
+    `table` is None where there is nothing to compare with. `records` is the path that
+    `keep_records` gave; a `fraction` of them is audited. `seconds` is the least time between two
+    looks of a worker.
     """
 
     table: Audits | None
     on_alarm: OnAlarm
-    records: Mapping[str, int]
+    records: str
     fraction: float
     seconds: float
 
@@ -63,6 +67,7 @@ class Watcher:
         """Look at the shards that are finished below `output`."""
         self.watch = watch
         self.output = output
+        self._records: Mapping[str, int] = {}
         self._finished: dict[str, Audits] = {}
         self._next = 0.0
         self._seen = False
@@ -87,7 +92,8 @@ class Watcher:
     def _look(self) -> bool:
         if self.watch.table is None:
             return False
-        ours, path = self.watch.records, self.output.path
+        self._records = self._records or read_records(self.watch.records)
+        ours, path = self._records, self.output.path
         for name in (existing(path, ".json") & ours.keys()) - self._finished.keys():
             self._finished[name] = audits_of(read_marker(self.output, f"{name}.json") or {})
         # listed after the finished ones: who begins in between is taken to be under way
@@ -98,6 +104,21 @@ class Watcher:
         if found.alarm:
             _LOG.warning("%s", raise_alarm(self.output, found))
         return found.alarm
+
+
+def keep_records(output: Output, records: Mapping[str, int]) -> str:
+    """Put down the records of each shard for the workers of a run; the path of the file."""
+    return output.keep("records.json", json.dumps(dict(records)).encode())
+
+
+def read_records(path: str) -> dict[str, int]:
+    """The records of each shard, as `keep_records` put them down."""
+    try:
+        return {str(name): int(n) for name, n in json.loads(read_bytes(path, _COUNTS)).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unavailable(
+            f"{path}: {_COUNTS} are damaged: {error}; run the same command again"
+        ) from error
 
 
 def seen_early(
