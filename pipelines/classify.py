@@ -26,7 +26,7 @@ from pipelines.output import RECEIPT, Session, opened
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
-from policy.bundle import Bundle, Evidence, read_bundle
+from policy.bundle import Bundle, Evidence, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
@@ -133,7 +133,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = options.shards()
-    engine = load_for_policy(networks, bundle, options.worker)
+    engine = load_for_policy(networks, bundle, options.launcher)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
@@ -147,7 +147,8 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
             counts = keep_records(session.output, records)
             watch = watch_of(bundle, options.on_alarm, audit, counts)
             wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
-            label = Label(networks, bundle, wanted, options.worker)
+            write_bundle(session.output.own("policy"), bundle)
+            label = Label(networks, session.output.own("policy"), wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
             run_shards(label, todo, session.output, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start

@@ -68,7 +68,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = options.shards()
-    engine = Engine(networks, options.device)
+    engine = Engine(networks, options.launcher.device)
     with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
         records = count_all(shards)
         plan = _planned(session, options, engine, records, shards)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import tyro
 
 from pipelines.labels import LABELS
-from pipelines.options import CommandOptions, usable_cores
+from pipelines.options import CommandOptions
 from pipelines.output import known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown
@@ -21,6 +21,7 @@ from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
 from policy.table_manifest import TableManifest
 from transforms.commit import RUN
+from transforms.work import usable_cores
 
 _MOST_SHOWN = 10
 _TRIES = 3

@@ -72,9 +72,12 @@ class Output:
 
     def keep(self, name: str, content: bytes) -> str:
         """Write a file for the workers of this run alone, which goes when it ends; its path."""
-        own = posixpath.join(ATTEMPTS, self.run, name)
-        replace(self, folder="").replace(own, content)
-        return posixpath.join(self.root, own)
+        replace(self, folder="").replace(posixpath.join(ATTEMPTS, self.run, name), content)
+        return self.own(name)
+
+    def own(self, name: str) -> str:
+        """The path of what only the workers of this run read, and which goes when it ends."""
+        return posixpath.join(self.root, ATTEMPTS, self.run, name)
 
     def copy(self, name: str, final: str) -> None:
         """Give a file of the output a second name, replacing what had it."""
