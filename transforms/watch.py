@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from apache_beam.io.filesystems import FileSystems
-
 from policy.alarm import THRESHOLD, Audits, Verdict, verdict
 from policy.schema import parse_json
 from transforms.commit import Output, existing
 from transforms.done import read_marker
+from transforms.files import exists
 
 ALARM = "_alarm.json"
 """The file of an output that says that an alarm was raised there, and why."""
@@ -128,7 +127,7 @@ def raise_alarm(output: Output, found: Verdict) -> str:
 
 def read_alarm(output: Output) -> str | None:
     """The message of the alarm that stands in an output, if one does."""
-    if not FileSystems.exists(f"{output.path}/{ALARM}"):
+    if not exists(f"{output.path}/{ALARM}"):
         return None
     found = parse_json(output.read(ALARM, "the alarm"), f"{output.path}/{ALARM}")
     return str(found.get("message")) if isinstance(found, dict) else "an alarm without a message"
