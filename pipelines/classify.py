@@ -8,8 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.alarms import (
     audit_plan,
@@ -30,6 +28,7 @@ from policy.bundle import Bundle, Evidence, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
+from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
 from transforms.watch import OnAlarm, keep_records, read_alarm
@@ -193,7 +192,7 @@ def _publish(
     output = session.output
     if is_part_of_a_replacement(session, receipt.reality):
         return
-    if plan.to_do or session.mode != "resume" or not FileSystems.exists(f"{output.path}/{RECEIPT}"):
+    if plan.to_do or session.mode != "resume" or not exists(f"{output.path}/{RECEIPT}"):
         output.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     check_bad_fraction(receipt.account, options.max_bad_fraction, options.output, output.path)
     plan.publish()

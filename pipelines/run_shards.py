@@ -9,9 +9,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
-from pipelines.at_once import at_once
 from pipelines.progress import progress
 from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
+from transforms.at_once import at_once
 from transforms.careful import DeviceLost
 from transforms.commit import Output, existing
 from transforms.shards import Shard, count_records

@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from apache_beam.io.filesystems import FileSystems
-
 from policy.alarm import THRESHOLD, Audits, Verdict, verdict
 from policy.errors import Unavailable
 from policy.schema import parse_json
 from transforms.commit import Output, existing
 from transforms.done import read_marker
-from transforms.files import read_bytes
+from transforms.files import exists, read_bytes
 
 ALARM = "_alarm.json"
 """The file of an output that says that an alarm was raised there, and why."""
@@ -149,7 +147,7 @@ def raise_alarm(output: Output, found: Verdict) -> str:
 
 def read_alarm(output: Output) -> str | None:
     """The message of the alarm that stands in an output, if one does."""
-    if not FileSystems.exists(f"{output.path}/{ALARM}"):
+    if not exists(f"{output.path}/{ALARM}"):
         return None
     found = parse_json(output.read(ALARM, "the alarm"), f"{output.path}/{ALARM}")
     return str(found.get("message")) if isinstance(found, dict) else "an alarm without a message"
