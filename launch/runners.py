@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from launch.dataflow import check_dataflow, dataflow, processes
 from pipelines.options import Place, Runner
 from policy.errors import InputError
 
@@ -14,7 +15,11 @@ def preset(runner: Runner) -> list[str]:
     Raises InputError on a flag that Beam does not know.
     """
     check_beam_flags(runner.beam_flags)
-    return [*PRESETS[runner.on](runner.workers), *runner.beam_flags]
+    flags = [*PRESETS[runner.on](runner.workers), *runner.beam_flags]
+    if runner.on == "dataflow":
+        flags += processes(runner.accelerator)
+        check_dataflow(flags)
+    return flags
 
 
 def local(workers: int) -> list[str]:
@@ -58,5 +63,8 @@ def _strays(flags: Sequence[str], known: Mapping[str, object]) -> list[str]:
     return strays
 
 
-PRESETS: dict[Place, Callable[[int], list[str]]] = {"local": local}
+PRESETS: dict[Place, Callable[[int], list[str]]] = {
+    "local": local,
+    "dataflow": dataflow,
+}
 """Where a run happens -> what makes Beam's flags for it from the number of workers."""

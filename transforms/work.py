@@ -124,7 +124,8 @@ class WorkerOptions:
     batch_size: images per forward pass. decode_threads: threads that decode ahead, 0 for one per
     core of the worker. threads: torch's own on a CPU, 0 for its default. device: cpu, cuda or
     cuda:N. limits: what an image may cost to decode. isolate_decode: decode in processes, one for
-    each thread, instead of in the threads.
+    each thread, instead of in the threads. accelerator, min_ram: what the machine must have, as
+    Beam's resource hints say it; empty for whatever there is.
     """
 
     batch_size: int
@@ -133,6 +134,14 @@ class WorkerOptions:
     device: str
     limits: DecodeLimits = DEFAULT_LIMITS
     isolate_decode: bool = False
+    accelerator: str = ""
+    min_ram: str = ""
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """What the machine must have, as Beam's resource hints."""
+        wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
+        return {name: value for name, value in wanted.items() if value}
 
     def decoder(self) -> Decoder:
         """What decodes; to be closed."""
@@ -182,6 +191,16 @@ class ShardFn(beam.DoFn):
         """Stop the threads, then the processes they use."""
         self.pool.shutdown(cancel_futures=True)
         self.decoder.close()
+
+
+def on_workers(
+    load: Callable[[WorkerOptions], Any],
+    make_step: Callable[[Any, WorkerOptions, Executor], Step],
+    worker: WorkerOptions,
+) -> beam.PTransform[Any, Any]:
+    """The Beam step that `ShardFn` is, on machines that have what `worker` wants."""
+    step: beam.PTransform[Any, Any] = beam.ParDo(ShardFn(load, make_step, worker))
+    return step.with_resource_hints(**worker.hints)
 
 
 def usable_cores() -> int:
