@@ -1,12 +1,12 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.output import Mode
 from policy.errors import InputError
+from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
@@ -15,7 +15,7 @@ from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
 
-Place = Literal["local"]
+Place = Literal["local", "flink", "spark"]
 """Where a run can happen; launch/runners.py has a preset for each."""
 
 
@@ -98,7 +98,7 @@ class RunOptions(MachineOptions):
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
-    """Worker processes of the local runner."""
+    """How many work at once: processes of the local runner, or slots of the cluster."""
     mode: Mode = "resume"
     """What to do with shards that the output already has. resume: skip them; overwrite: make all
     again, and replace the old result once the new one is whole; retry-failed: make those again that
@@ -133,8 +133,17 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them."""
-        return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        """These options as one of the workers sees them; on a cluster, it counts its own cores."""
+        if self.on == "local":
+            return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads,
+            threads=self.threads,
+            device=self.device,
+            limits=self._limits(),
+            isolate_decode=self.isolate_decode,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +164,6 @@ class ShardOptions:
             return shards
         manifest = read_shard_manifest(self.shard_manifest)
         return with_promises(shards, manifest, self.shard_manifest)
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _at_least(least: int, name: str, found: int) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import tyro
 
 from pipelines.labels import LABELS
-from pipelines.options import CommandOptions, usable_cores
+from pipelines.options import CommandOptions
 from pipelines.output import known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown

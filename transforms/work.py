@@ -6,7 +6,7 @@ Elements of a pipeline are shards, by path; pixels never cross a shuffle. `Shard
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -15,6 +15,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
+from transforms.cores import cores_of_one
 from transforms.collect import Collector
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
@@ -121,8 +122,9 @@ class WorkerOptions:
     """How a worker uses its machine.
 
     batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
-    own on a CPU, 0 for its default. device: cpu, cuda or cuda:N. limits: what an image may cost to
-    decode. isolate_decode: decode in processes, one for each thread, instead of in the threads.
+    own on a CPU. Of either, 0: the worker's share of the cores of its machine. device: cpu, cuda or
+    cuda:N. limits: what an image may cost to decode. isolate_decode: decode in processes, one for
+    each thread, instead of in the threads.
     """
 
     batch_size: int
@@ -131,6 +133,13 @@ class WorkerOptions:
     device: str
     limits: DecodeLimits = DEFAULT_LIMITS
     isolate_decode: bool = False
+
+    def here(self) -> "WorkerOptions":
+        """These options on the machine that this is called on, with no number of threads open."""
+        cores = cores_of_one()
+        return replace(
+            self, decode_threads=self.decode_threads or cores, threads=self.threads or cores
+        )
 
     def decoder(self) -> Decoder:
         """What decodes; to be closed."""
@@ -154,6 +163,7 @@ class ShardFn(beam.DoFn):
 
     def setup(self) -> None:
         """Load networks once a process, and start this instance's decoding threads."""
+        self.worker = self.worker.here()
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder()

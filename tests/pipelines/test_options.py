@@ -2,8 +2,9 @@ import os
 
 import pytest
 
-from pipelines.options import MachineOptions, RunOptions, usable_cores
+from pipelines.options import MachineOptions, RunOptions
 from policy.errors import InputError
+from transforms.cores import usable_cores
 from transforms.decode_limits import DecodeLimits
 
 
