@@ -46,5 +46,7 @@ setup(
             "ruff>=0.15",
         ],
     },
-    entry_points={"console_scripts": ["adalabel=launch.cli:main"]},
+    entry_points={
+        "console_scripts": ["adalabel=launch.cli:main", "adalabel-worker=launch.worker:main"]
+    },
 )

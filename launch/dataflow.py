@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
+from pipelines.options import Runner
 from policy.errors import InputError
 
 MPS = "use_nvidia_mps"
@@ -27,23 +28,25 @@ _REMEDIES = {
 }
 
 
-def dataflow(workers: int) -> list[str]:
-    """Beam's flags for Dataflow with at most so many machines.
+def dataflow(runner: Runner) -> list[str]:
+    """Beam's flags for Dataflow with at most as many machines as there are to be workers.
 
     The code comes with the image (sdk_location), so that nothing is built or fetched as workers
     start. One bundle at a time runs in a process: it keeps all cores and the GPU busy.
     """
+    _check(runner.beam_flags)
     return [
         "--runner=DataflowRunner",
         "--sdk_location=container",
         "--no_save_main_session",
         "--number_of_worker_harness_threads=1",
-        f"--max_num_workers={workers}",
+        f"--max_num_workers={runner.workers}",
         f"--disk_size_gb={_DISK_GB}",
+        *_processes(runner.accelerator),
     ]
 
 
-def processes(accelerator: str) -> list[str]:
+def _processes(accelerator: str) -> list[str]:
     """Beam's flags for how many processes a machine runs.
 
     One, with one copy of the networks and all cores, in place of Dataflow's own one for each core;
@@ -52,7 +55,7 @@ def processes(accelerator: str) -> list[str]:
     return [] if MPS in accelerator.split(";") else ["--experiments=no_use_multiple_sdk_containers"]
 
 
-def check_dataflow(flags: Sequence[str]) -> None:
+def _check(flags: Sequence[str]) -> None:
     """Raise InputError, with the remedy, on what Dataflow would refuse or do otherwise."""
     options = PipelineOptions(list(flags))
     cloud = options.view_as(GoogleCloudOptions)

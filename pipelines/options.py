@@ -8,18 +8,16 @@ from typing import Literal
 
 from pipelines.output import Mode
 from policy.errors import InputError, shown
+from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
 from transforms.shards.shard_manifest import read_shard_manifest, with_promises
-from transforms.work import WorkerOptions, usable_cores
+from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
 
-Place = Literal[
-    "local",
-    "dataflow",
-]
+Place = Literal["local", "flink", "spark", "dataflow"]
 """Where a run can happen; launch/runners.py has a preset for each."""
 
 _EXAMPLES = {"accelerator": "type:nvidia-l4;count:1;install-nvidia-driver", "min-ram": "16GB"}
@@ -110,7 +108,8 @@ class RunOptions(MachineOptions):
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
-    """Worker processes of the local runner; on Dataflow, at most so many machines."""
+    """How many work at once: processes of the local runner, slots of the cluster, or on Dataflow,
+    at most so many machines."""
     accelerator: str = ""
     """On Dataflow, the GPU of the machines that run networks, such as
     "type:nvidia-l4;count:1;install-nvidia-driver"; other steps run on machines without. With
@@ -181,14 +180,16 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them; elsewhere, it has cores of its own."""
-        here = replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        """These options as one of the workers sees them; elsewhere, it counts its own cores."""
         if self.on == "local":
-            return here
-        return replace(
-            here,
+            return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        return WorkerOptions(
+            batch_size=self.batch_size,
             decode_threads=self.decode_threads,
             threads=self.threads,
+            device=self.device,
+            limits=self._limits(),
+            isolate_decode=self.isolate_decode,
             accelerator=self.accelerator,
             min_ram=self.min_ram,
         )

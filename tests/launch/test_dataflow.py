@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from launch.dataflow import check_dataflow, dataflow
+from launch.dataflow import dataflow
 from launch.runners import check_beam_flags, preset
 from pipelines.options import Runner
 from policy.errors import InputError
@@ -61,16 +61,16 @@ def test_experiments_of_the_user_are_added() -> None:
 def test_what_dataflow_needs_is_asked_for_with_the_remedy(flag: str) -> None:
     name = flag.partition("=")[0]
     with pytest.raises(InputError, match=rf"--on dataflow needs {name} after --: \w+"):
-        check_dataflow([*dataflow(1), *(other for other in GIVEN if other != flag)])
+        dataflow(Runner("dataflow", 1, tuple(other for other in GIVEN if other != flag)))
 
 
 @pytest.mark.parametrize("path", ["/local/x", "gs://", "gs://Up/x", "s3://bucket/x"])
 def test_a_place_that_is_no_bucket_is_refused_before_beam_makes_one(path: str) -> None:
     with pytest.raises(InputError, match=rf"--temp_location {path}: wanted gs://bucket"):
-        check_dataflow([*dataflow(1), *GIVEN, f"--temp_location={path}"])
+        dataflow(Runner("dataflow", 1, (*GIVEN, f"--temp_location={path}")))
 
 
 def test_a_gpu_for_all_machines_is_refused() -> None:
     flag = f"--dataflow_service_options=worker_accelerator={L4}"
     with pytest.raises(InputError, match=r"gives each machine a GPU.*wanted --accelerator"):
-        check_dataflow([*dataflow(1), *GIVEN, flag])
+        dataflow(Runner("dataflow", 1, (*GIVEN, flag)))

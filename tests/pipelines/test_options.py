@@ -4,8 +4,8 @@ import pytest
 
 from pipelines.options import MachineOptions, RunOptions
 from policy.errors import InputError
+from transforms.cores import usable_cores
 from transforms.decode_limits import DecodeLimits
-from transforms.work import usable_cores
 
 
 @pytest.mark.parametrize("name", ["batch_size", "workers"])
