@@ -20,7 +20,10 @@ _LOG = logging.getLogger("adalabel")
 Place = Literal["local", "flink", "spark", "dataflow"]
 """Where a run can happen; launch/runners.py has a preset for each."""
 
-_EXAMPLES = {"accelerator": "type:nvidia-l4;count:1;install-nvidia-driver", "min-ram": "16GB"}
+_EXAMPLES = {
+    "accelerator": "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver",
+    "min-ram": "16GB",
+}
 _ACCELERATOR = re.compile(r"type:[\w-]+;count:[1-9]\d*(;[\w-]+(:[\w.-]+)?)*")
 _MIN_RAM = re.compile(r"\d+(\.\d+)?[KMGT]i?B")
 
@@ -112,8 +115,8 @@ class RunOptions(MachineOptions):
     at most so many machines."""
     accelerator: str = ""
     """On Dataflow, the GPU of the machines that run networks, such as
-    "type:nvidia-l4;count:1;install-nvidia-driver"; other steps run on machines without. With
-    --device cuda."""
+    "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"; other steps run on
+    machines without. With --device cuda."""
     min_ram: str = ""
     """On Dataflow, the least memory of the machines that run networks, such as 16GB."""
     mode: Mode = "resume"
