@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from launch.dataflow import dataflow
+from launch.flink import flink
+from launch.spark import spark
 from pipelines.options import Place, Runner
 from policy.errors import InputError
 
@@ -14,7 +17,7 @@ def preset(runner: Runner) -> list[str]:
     Raises InputError on a flag that Beam does not know.
     """
     check_beam_flags(runner.beam_flags)
-    return [*PRESETS[runner.on](runner.workers), *runner.beam_flags]
+    return [*PRESETS[runner.on](runner), *runner.beam_flags]
 
 
 def local(workers: int) -> list[str]:
@@ -58,5 +61,14 @@ def _strays(flags: Sequence[str], known: Mapping[str, object]) -> list[str]:
     return strays
 
 
-PRESETS: dict[Place, Callable[[int], list[str]]] = {"local": local}
-"""Where a run happens -> what makes Beam's flags for it from the number of workers."""
+def _local(runner: Runner) -> list[str]:
+    return local(runner.workers)
+
+
+PRESETS: dict[Place, Callable[[Runner], list[str]]] = {
+    "local": _local,
+    "flink": flink,
+    "spark": spark,
+    "dataflow": dataflow,
+}
+"""Where a run happens -> what makes Beam's flags for it from what the user asked for."""

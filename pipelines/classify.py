@@ -18,6 +18,7 @@ from pipelines.alarms import (
     is_part_of_a_replacement,
     watch_of,
 )
+from pipelines.job_graph import JobGraph, job_graph
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
@@ -28,6 +29,7 @@ from policy.bundle import Bundle, Evidence, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
+from transforms.commit import Output
 from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
@@ -132,6 +134,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = options.shards()
+    options.check_reach((options.output, *(shard.path for shard in shards)))
     engine = load_for_policy(networks, bundle, options.launcher)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
@@ -156,6 +159,15 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
     return receipt
+
+
+def job(options: ClassifyOptions, shards: int, beam_args: Sequence[str]) -> JobGraph:
+    """What `run` would hand to its runner for so many shards; nothing is read but the networks."""
+    output = Output(options.output, "RUN")
+    wanted = LabelOptions(output, options.topk, options.made_by)
+    networks = read_networks(options.networks)
+    label = Label(networks, output.own("policy"), wanted, options.worker)
+    return job_graph(label, shards, beam_args)
 
 
 @dataclass(frozen=True)

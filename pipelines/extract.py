@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
+from pipelines.job_graph import JobGraph, job_graph
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
@@ -13,6 +14,7 @@ from pipelines.table import TABLE, extended
 from pipelines.table_plan import Plan, by_shard
 from policy.errors import InputError
 from policy.table_manifest import TableManifest
+from transforms.commit import Output
 from transforms.extract import Extract, TableOptions
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.shards import Shard
@@ -68,6 +70,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = options.shards()
+    options.check_reach((options.output, *(shard.path for shard in shards)))
     engine = Engine(networks, options.launcher.device)
     with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
         records = count_all(shards)
@@ -90,6 +93,15 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
         )
         _publish(plan, options, account)
     return receipt
+
+
+def job(options: ExtractOptions, shards: int, beam_args: Sequence[str]) -> JobGraph:
+    """What `run` would hand to its runner for so many shards; nothing is read but the networks."""
+    networks = read_networks(options.networks)
+    names = tuple(network.name for network in networks.network)
+    made_by = dict.fromkeys(names, options.made_by)
+    wanted = TableOptions(Output(options.output, "RUN"), options.topk or None, made_by)
+    return job_graph(Extract(networks, names, wanted, options.worker), shards, beam_args)
 
 
 def _made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:

@@ -1,30 +1,44 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.output import Mode
-from policy.errors import InputError
+from policy.errors import InputError, shown
+from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
 from transforms.shards.shard_manifest import read_shard_manifest, with_promises
-from transforms.work import WorkerOptions, usable_cores
+from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
 
-Place = Literal["local"]
+Place = Literal["local", "flink", "spark", "dataflow"]
 """Where a run can happen; launch/runners.py has a preset for each."""
+
+_EXAMPLES = {
+    "accelerator": "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver",
+    "min-ram": "16GB",
+}
+_ACCELERATOR = re.compile(r"type:[\w-]+;count:[1-9]\d*(;[\w-]+(:[\w.-]+)?)*")
+_MIN_RAM = re.compile(r"\d+(\.\d+)?[KMGT]i?B")
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds."""
+    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds.
+
+    `accelerator` is what the workers have, empty for none.
+    """
 
     on: Place
     workers: int
     beam_flags: tuple[str, ...] = ()
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +111,14 @@ class RunOptions(MachineOptions):
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
-    """Worker processes of the local runner."""
+    """How many work at once: processes of the local runner, slots of the cluster, or on Dataflow,
+    at most so many machines."""
+    accelerator: str = ""
+    """On Dataflow, the GPU of the machines that run networks, such as
+    "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"; other steps run on
+    machines without. With --device cuda."""
+    min_ram: str = ""
+    """On Dataflow, the least memory of the machines that run networks, such as 16GB."""
     mode: Mode = "resume"
     """What to do with shards that the output already has. resume: skip them; overwrite: make all
     again, and replace the old result once the new one is whole; retry-failed: make those again that
@@ -115,11 +136,41 @@ class RunOptions(MachineOptions):
         _at_least(1, "workers", self.workers)
         if not 0 <= self.max_bad_fraction <= 1:
             raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
+        self._check_machines()
+
+    def _check_machines(self) -> None:
+        """Refuse machines that nobody would start, a GPU for nothing, and none for --device."""
+        for flag, given, wanted in (
+            ("accelerator", self.accelerator, _ACCELERATOR),
+            ("min-ram", self.min_ram, _MIN_RAM),
+        ):
+            if given and self.on != "dataflow":
+                raise InputError(
+                    f"--{flag} {given}: only --on dataflow starts machines; leave it out"
+                )
+            if given and not wanted.fullmatch(given):
+                raise InputError(f"--{flag} {shown(given)}: wanted {_EXAMPLES[flag]}")
+        on_gpus = self.device.startswith("cuda")
+        if self.on == "dataflow" and on_gpus != bool(self.accelerator):
+            raise InputError(
+                f"--on dataflow --device {self.device} with --accelerator "
+                f"{self.accelerator or '(none)'}: wanted both a GPU and --device cuda, or neither; "
+                f'such as --device cuda --accelerator "{_EXAMPLES["accelerator"]}"'
+            )
+
+    def check_reach(self, paths: Iterable[str]) -> None:
+        """Raise InputError if one is a path of this machine and no worker is here to see it."""
+        here = [path for path in paths if "://" not in path]
+        if here and self.on == "dataflow":
+            raise InputError(
+                f"--on dataflow: {shown(here[0])} is a path of this machine, which no worker sees; "
+                "wanted gs://bucket/..."
+            )
 
     @property
     def runner(self) -> Runner:
         """Where the pipeline runs."""
-        return Runner(self.on, self.workers)
+        return Runner(self.on, self.workers, accelerator=self.accelerator)
 
     @property
     def made_by(self) -> dict[str, str]:
@@ -132,11 +183,19 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them; elsewhere, it has cores of its own."""
-        here = replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        """These options as one of the workers sees them; elsewhere, it counts its own cores."""
         if self.on == "local":
-            return here
-        return replace(here, decode_threads=self.decode_threads, threads=self.threads)
+            return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads,
+            threads=self.threads,
+            device=self.device,
+            limits=self._limits(),
+            isolate_decode=self.isolate_decode,
+            accelerator=self.accelerator,
+            min_ram=self.min_ram,
+        )
 
     @property
     def launcher(self) -> WorkerOptions:

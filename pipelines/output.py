@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pipelines.attempts import clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK, claimed
-from policy.errors import InputError, shown
+from policy.errors import HandedOver, InputError, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
@@ -99,8 +99,12 @@ def opened(
             place.delete_folder(NEXT)
         try:
             yield Session(kind, mode, output, known)
-        finally:
+        except HandedOver:
+            raise  # workers still read the run's own files; the next run removes them
+        except BaseException:
             remove_own(place)
+            raise
+        remove_own(place)
 
 
 def _check_place(root: str) -> None:
