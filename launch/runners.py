@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from launch.flink import flink
+from launch.cluster import stop_job_server
+from launch.flink import cancel, flink
 from launch.spark import spark
 from pipelines.options import Place, Runner
 from policy.errors import InputError
@@ -31,6 +32,14 @@ def local(workers: int) -> list[str]:
     if workers > 1:
         flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     return flags
+
+
+def abandon(on: Place, flags: Sequence[str]) -> None:
+    """End what a run with these flags has going elsewhere, as this process is to end at once."""
+    if on == "flink":
+        cancel(flags)
+    if on in ("flink", "spark"):
+        stop_job_server()  # Spark's is the application's driver: its job ends with it
 
 
 def check_beam_flags(flags: Sequence[str]) -> None:

@@ -24,7 +24,11 @@ from apache_beam.runners.worker.worker_pool_main import (
 from policy.errors import Unavailable
 
 _LOG = logging.getLogger("adalabel")
-_OPTIONS = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_strikes", 0)]
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # or a second pool would take half of the first one's requests
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.max_ping_strikes", 0),
+]
 
 
 def serve(port: int) -> None:

@@ -15,8 +15,8 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
-from transforms.cores import cores_of_one
 from transforms.collect import Collector
+from transforms.cores import cores_of_one
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
 from transforms.failures import reasons_given
