@@ -43,7 +43,12 @@ sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "cluster")]
 import local_cluster  # noqa: E402 - where it lies was said just now
 import tiny  # noqa: E402
 
-PLACES = {"local-1": ("local", 1), "local-2": ("local", 2), "flink": ("flink", 2), "spark": ("spark", 2)}
+PLACES = {
+    "local-1": ("local", 1),
+    "local-2": ("local", 2),
+    "flink": ("flink", 2),
+    "spark": ("spark", 2),
+}
 SHARDS = (100, 1000)
 PARTS = {
     "reading": ("read.py", "read_records"),
@@ -63,13 +68,13 @@ model = "trivial:trivial"
 weights = "trivial.safetensors"
 input = {{ resize = [8, 8], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
 """
-MODULE = '''
+MODULE = """
 from torch import nn
 
 
 def trivial():
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,11 @@ def made(folder: Path, records: int) -> Corpus:
         for shard in range(shards):
             members = [(f"{shard * size + row:06d}.png", image) for row in range(size)]
             tiny.write_tar(folder / str(shards) / f"{shard:04d}.tar", members)
-    labelled = [(f"{n}.{kind}", content) for n in range(300) for kind, content in (("png", image), ("cls", b"0"))]
+    labelled = [
+        (f"{n}.{kind}", content)
+        for n in range(300)
+        for kind, content in (("png", image), ("cls", b"0"))
+    ]
     tiny.write_tar(folder / "labelled.tar", labelled)
     corpus = Corpus(folder, records)
     table = ("--table", str(folder / "table"))
@@ -156,7 +165,9 @@ def run(
     output = corpus.folder / f"labels-{on}-{workers}-{shards}-{number}"
     ours = ("--networks", corpus.networks, "--policy", corpus.policy, "--output", str(output))
     where = ("--on", on, "--workers", str(workers), "--audit-fraction", "0")
-    return adalabel("classify", *ours, "--input", corpus.glob(shards), *where, "--json", "--", *flags)
+    return adalabel(
+        "classify", *ours, "--input", corpus.glob(shards), *where, "--json", "--", *flags
+    )
 
 
 def adalabel(*arguments: str) -> Any:  # noqa: ANN401 - JSON
@@ -175,7 +186,11 @@ class AtOnce(Executor):
     """Does the work where it is asked for, so that a profile sees it."""
 
     def submit(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any  # noqa: ANN401 - Executor's
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,  # noqa: ANN401 - Executor's
+        **kwargs: Any,  # noqa: ANN401
     ) -> "Future[Any]":
         """Do it now."""
         future: Future[Any] = Future()

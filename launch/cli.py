@@ -162,9 +162,10 @@ def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # 
         if given:
             raise InputError(f"runs no Beam pipeline, so it takes nothing after --: {given[0]}")
         return []
-    from launch.runners import abandon, preset  # noqa: PLC0415 - Beam takes a second
+    from launch.runners import abandon, check, preset  # noqa: PLC0415 - Beam takes a second
 
     runner = options.runner
+    check(runner.on, options)
     flags = preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))
     _ENDINGS.append(partial(abandon, runner.on, flags))
     return [flags]

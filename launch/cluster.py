@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 
 _ENVIRONMENT = (
     "--environment_type=EXTERNAL --environment_config=HOST:PORT (a pool of workers beside each of "
@@ -49,6 +49,18 @@ def check_environment(flags: Sequence[str]) -> None:
                 f"--{name}: workers run what is installed beside adalabel-worker, and install "
                 "nothing for a job; install it there, and leave the flag out"
             )
+
+
+def check_paths(options: object) -> None:
+    """Raise InputError where options name a file by a path that holds in this folder alone."""
+    for name in ("networks", "input", "output"):
+        given = getattr(options, name, ())
+        for path in (given,) if isinstance(given, str) else given:
+            if "://" not in path and not Path(path).is_absolute():
+                raise InputError(
+                    f"--{name} {shown(path)}: a cluster's workers have other working folders than "
+                    f"this one; wanted the whole path, such as {Path.cwd() / path}"
+                )
 
 
 def has_endpoint(flags: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from launch.cluster import stop_job_server
+from launch.cluster import check_paths, stop_job_server
 from launch.flink import cancel, flink
 from launch.spark import spark
 from pipelines.options import Place, Runner
@@ -32,6 +32,12 @@ def local(workers: int) -> list[str]:
     if workers > 1:
         flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     return flags
+
+
+def check(on: Place, options: object) -> None:
+    """Raise InputError where a command's options cannot hold in the place where it is to run."""
+    if on in ("flink", "spark"):
+        check_paths(options)
 
 
 def abandon(on: Place, flags: Sequence[str]) -> None:

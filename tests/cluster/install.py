@@ -88,13 +88,24 @@ def install(name: str) -> None:
     (folder / "pom.xml").write_text(
         _POM.format(runner=engine.runner, version=engine.runner_version)
     )
-    _run("mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(folder / "pom.xml"),
-         "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}")  # fmt: skip
+    maven = [
+        "mvn",
+        "--batch-mode",
+        "--quiet",
+        "--strict-checksums",
+        "--file",
+        str(folder / "pom.xml"),
+    ]
+    _run(
+        *maven,
+        "dependency:copy-dependencies",
+        "-DincludeScope=runtime",
+        f"-DoutputDirectory={jars}",
+    )
     found = digest_of(jars)
     if found != engine.jars_sha256:
         sys.exit(f"{jars}: jars with digest {found}, wanted {engine.jars_sha256}")
     classpath = [jars, folder / "lib"] if name == "spark" else [jars]
-    job_server(name).write_bytes(b"")
     _write_job_server(job_server(name), engine.main, classpath)
     (folder / "installed.json").write_text(json.dumps(_as_json(engine)))
 

@@ -20,7 +20,7 @@ from launch import flink, runners
 from launch.cli import main
 from launch.cluster import stop_job_server
 from launch.runners import abandon, check_beam_flags, preset
-from pipelines.options import Place, RunOptions, Runner
+from pipelines.options import Place, Runner, RunOptions
 from policy.errors import InputError
 
 POOL = ("--environment_type=EXTERNAL", "--environment_config=localhost:50000")
@@ -73,7 +73,7 @@ def test_an_environment_without_adalabel_is_refused(
 
 
 def test_a_cluster_is_neither_guessed_nor_started() -> None:
-    with pytest.raises(InputError, match="--flink_master is not given; wanted .*=HOST:PORT"):
+    with pytest.raises(InputError, match=r"--flink_master is not given; wanted .*=HOST:PORT"):
         preset(Runner("flink", 1, POOL))
     with pytest.raises(InputError, match=r"--spark_master_url=local\[4\] is no cluster; wanted"):
         preset(Runner("spark", 1, POOL))
@@ -91,9 +91,21 @@ def test_a_job_server_is_not_downloaded(on: Place) -> None:
 def test_the_command_line_ends_with_2_and_says_which_flag_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    needed = ["--networks", "n", "--policy", "p", "--input", "i", "--output", "o"]
+    needed = ["--networks", "/n", "--policy", "p", "--input", "/i", "--output", "gs://b/o"]
     assert main(["classify", *needed, "--on", "flink"]) == 2
     assert "adalabel classify: --environment_type is not given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["networks", "input", "output"])
+def test_a_path_that_holds_in_the_launchers_folder_alone_is_refused(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    paths = {"networks": "/n", "input": "/i", "output": "/o", "policy": "p"} | {name: "here/x"}
+    flags = [word for name, path in paths.items() for word in (f"--{name}", path)]
+    assert main(["classify", *flags, "--on", "spark"]) == 2
+    said = capsys.readouterr().err
+    assert f"--{name} here/x: a cluster's workers have other working folders" in said
+    assert f"such as {Path.cwd()}/here/x" in said
 
 
 def test_workers_on_a_cluster_count_their_own_cores() -> None:

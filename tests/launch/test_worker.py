@@ -108,7 +108,9 @@ def test_a_pool_listens_on_the_loopback_alone_and_ends_what_it_started(
             for line in Path(f"/proc/net/{name}").read_text().splitlines()
         ]
         found = [line.split() for line in lines]
-        addresses = {at for _, at, _, state, *_ in found if state == "0A" and at[-4:] == f"{port:04X}"}
+        addresses = {
+            at for _, at, _, state, *_ in found if state == "0A" and at[-4:] == f"{port:04X}"
+        }
         assert all(address.endswith(f"0100007F:{port:04X}") for address in addresses)
         assert len(addresses) == 1
         request = beam_fn_api_pb2.StartWorkerRequest(worker_id="7-7")
