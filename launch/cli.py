@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -38,6 +39,9 @@ MOST_PROBLEM = 4_000
 EXIT_USAGE = InputError.exit_code
 STDERR = 2
 _GO_ON = "; run the same command again to go on where it stopped"
+
+_ENDINGS: list[Callable[[], None]] = []
+"""What a run that is told to end has to end elsewhere: its job in a cluster."""
 
 _SIGNALS: dict[int, tuple[str, int]] = {
     signal.SIGINT: ("interrupted", 130),
@@ -124,6 +128,8 @@ def _end_when_told(command: str, reading: int) -> None:
             if number[0] in _SIGNALS:
                 how, code = _SIGNALS[number[0]]
                 os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
+                for end in _ENDINGS:
+                    end()
                 os._exit(code)
 
 
@@ -156,10 +162,13 @@ def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # 
         if given:
             raise InputError(f"runs no Beam pipeline, so it takes nothing after --: {given[0]}")
         return []
-    from launch.runners import preset  # noqa: PLC0415 - Beam takes a second
+    from launch.runners import abandon, check, preset  # noqa: PLC0415 - Beam takes a second
 
     runner = options.runner
-    return [preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))]
+    check(runner.on, options)
+    flags = preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))
+    _ENDINGS.append(partial(abandon, runner.on, flags))
+    return [flags]
 
 
 def _at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,9 @@
 """What Flink and Spark have in common: flags that a cluster needs and nobody can guess."""
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
@@ -9,7 +12,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 
-from policy.errors import InputError
+from policy.errors import InputError, shown
 
 _ENVIRONMENT = (
     "--environment_type=EXTERNAL --environment_config=HOST:PORT (a pool of workers beside each of "
@@ -48,6 +51,18 @@ def check_environment(flags: Sequence[str]) -> None:
             )
 
 
+def check_paths(options: object) -> None:
+    """Raise InputError where options name a file by a path that holds in this folder alone."""
+    for name in ("networks", "input", "output"):
+        given = getattr(options, name, ())
+        for path in (given,) if isinstance(given, str) else given:
+            if "://" not in path and not Path(path).is_absolute():
+                raise InputError(
+                    f"--{name} {shown(path)}: a cluster's workers have other working folders than "
+                    f"this one; wanted the whole path, such as {Path.cwd() / path}"
+                )
+
+
 def has_endpoint(flags: Sequence[str]) -> bool:
     """Whether a job server that runs already is named, so that none is to be started."""
     return bool(PipelineOptions(list(flags)).view_as(PortableOptions).job_endpoint)
@@ -63,3 +78,15 @@ def check_jar(flag: str, path: str | None, artifact: str) -> None:
         raise InputError(f"--{flag} is not given; {remedy}")
     if not Path(path).is_file():
         raise InputError(f"--{flag}={path}: no such file; {remedy}")
+
+
+def stop_job_server() -> None:
+    """End the job server that this process has started, where the system lists its children.
+
+    It would otherwise outlive a process that ends at once.
+    """
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for child in listed.read_text().split():
+            if b"-jar" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGTERM)

@@ -1,10 +1,26 @@
-"""The preset for a Flink cluster, through Beam's portable runner."""
+"""The preset for a Flink cluster, through Beam's portable runner, and how its jobs are ended."""
 
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
+import json
+import logging
+import urllib.request
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+)
 
 from launch.cluster import check_environment, check_jar, has_endpoint
 from pipelines.options import Runner
 from policy.errors import InputError
+
+_LOG = logging.getLogger("adalabel")
+
+ANSWER_SECONDS = 5.0
+"""So long the JobManager may take to answer when a job is to be cancelled."""
 
 _AUTOMATIC = ("[auto]", "[local]", "[collection]")
 
@@ -28,5 +44,32 @@ def flink(runner: Runner) -> list[str]:
     return [
         "--runner=apache_beam.runners.portability.flink_runner.FlinkRunner",
         f"--parallelism={runner.workers}",
+        f"--job_name=adalabel-{uuid.uuid4().hex[:12]}",
         "--default_sdk_harness_log_level=ERROR",
     ]
+
+
+def cancel(flags: Sequence[str]) -> None:
+    """Cancel the job of these flags in its cluster; Beam's job server leaves it running.
+
+    Says so where the cluster cannot be asked: the job then goes on, and what it does is not lost.
+    """
+    options = PipelineOptions(list(flags))
+    name = options.view_as(GoogleCloudOptions).job_name
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if master in _AUTOMATIC:
+        _LOG.warning("without --flink_master, job %s is left to its job server", name)
+        return
+    jobs = f"{master if '://' in master else f'http://{master}'}/jobs"
+    try:
+        for job in _answer(f"{jobs}/overview")["jobs"]:
+            if job["name"] == name:
+                _answer(f"{jobs}/{job['jid']}?mode=cancel", "PATCH")
+    except (OSError, ValueError) as error:
+        _LOG.warning("job %s could not be cancelled and may go on: %s", name, error)
+
+
+def _answer(url: str, method: str = "GET") -> Any:  # noqa: ANN401
+    request = urllib.request.Request(url, method=method)  # noqa: S310 - the user's JobManager
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
+        return json.loads(answer.read() or b"{}")

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from launch.cluster import check_paths, stop_job_server
 from launch.dataflow import dataflow
-from launch.flink import flink
+from launch.flink import cancel, flink
 from launch.spark import spark
 from pipelines.options import Place, Runner
 from policy.errors import InputError
@@ -32,6 +33,20 @@ def local(workers: int) -> list[str]:
     if workers > 1:
         flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     return flags
+
+
+def check(on: Place, options: object) -> None:
+    """Raise InputError where a command's options cannot hold in the place where it is to run."""
+    if on in ("flink", "spark"):
+        check_paths(options)
+
+
+def abandon(on: Place, flags: Sequence[str]) -> None:
+    """End what a run with these flags has going elsewhere, as this process is to end at once."""
+    if on == "flink":
+        cancel(flags)
+    if on in ("flink", "spark"):
+        stop_job_server()  # Spark's is the application's driver: its job ends with it
 
 
 def check_beam_flags(flags: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from apache_beam.portability.api import (
 from google.protobuf import json_format, text_format
 
 from launch.worker_pool import serve
-from policy.errors import InputError
+from policy.errors import InputError, Unavailable
 from transforms.cores import PROCESSES
 
 HARNESS = "apache_beam.runners.worker.sdk_worker_main"
@@ -30,17 +30,28 @@ _PARALLELISM = "beam:option:sdk_worker_parallelism:v1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Become a worker, or serve a pool of them until told to stop; 2 on wrong flags."""
+    """Become a worker, or serve a pool of them until told to stop.
+
+    2 on wrong flags, 5 where a pool cannot have its port.
+    """
     given = _parser().parse_args(arguments)
     if given.pool is not None:
-        serve(given.pool)
-        return 0
+        return _pool(given.pool)
     if not given.id or not given.provision_endpoint:
         sys.stderr.write("adalabel-worker: wanted --pool PORT, or --id and --provision_endpoint\n")
         return InputError.exit_code
     environment = worker_environment(given.id, asked(given.id, given.provision_endpoint))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a pool gives a pipe that nobody reads
     os.execve(sys.executable, [sys.executable, "-m", HARNESS], {**os.environ, **environment})  # noqa: S606
+    return 0
+
+
+def _pool(port: int) -> int:
+    try:
+        serve(port)
+    except Unavailable as error:
+        sys.stderr.write(f"adalabel-worker: {error}\n")
+        return error.exit_code
     return 0
 
 

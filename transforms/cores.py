@@ -17,7 +17,8 @@ def usable_cores(limit: Path = _CGROUP) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _quota(limit) or cores))
+    quota = _quota(limit)
+    return cores if quota is None else max(1, min(cores, quota))
 
 
 def _quota(limit: Path) -> int | None:
