@@ -92,13 +92,34 @@ class MachineOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(MachineOptions):
-    """How the workers of a pipeline use a machine."""
+class PlaceOptions(MachineOptions):
+    """Where the workers of a pipeline are, and how they use a machine."""
 
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
     """Worker processes of the local runner."""
+
+    def __post_init__(self) -> None:
+        """Refuse a run without workers."""
+        super().__post_init__()
+        _at_least(1, "workers", self.workers)
+
+    @property
+    def runner(self) -> Runner:
+        """Where the pipeline runs."""
+        return Runner(self.on, self.workers)
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """These options as one of the workers sees them."""
+        return self._worker(self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(PlaceOptions):
+    """What a run over shards does with its output."""
+
     mode: Mode = "resume"
     """What to do with shards that the output already has. resume: skip them; overwrite: make all
     again, and replace the old result once the new one is whole; retry-failed: make those again that
@@ -111,16 +132,10 @@ class RunOptions(MachineOptions):
     one record, and not the worker. Decoding is then about 30 % slower."""
 
     def __post_init__(self) -> None:
-        """Refuse a run without workers."""
+        """Refuse a share that is none."""
         super().__post_init__()
-        _at_least(1, "workers", self.workers)
         if not 0 <= self.max_bad_fraction <= 1:
             raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
-
-    @property
-    def runner(self) -> Runner:
-        """Where the pipeline runs."""
-        return Runner(self.on, self.workers)
 
     @property
     def made_by(self) -> dict[str, str]:
@@ -134,7 +149,7 @@ class RunOptions(MachineOptions):
     @property
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
-        return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        return replace(super().worker, isolate_decode=self.isolate_decode)
 
 
 @dataclass(frozen=True, kw_only=True)

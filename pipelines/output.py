@@ -84,7 +84,7 @@ def opened(
     What an earlier run left half done is finished or removed first. Raises OutputInUse if another
     run holds it, and InputError if it holds what was made by something else.
     """
-    _check_place(root)
+    check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
         if "://" not in root:
@@ -101,7 +101,7 @@ def opened(
             remove_own(root, run)
 
 
-def _check_place(root: str) -> None:
+def check_place(root: str) -> None:
     """Refuse what can hold no output, before anything is made there."""
     scheme, is_url, _ = root.partition("://")
     if is_url and scheme not in ("gs", "s3"):
