@@ -13,8 +13,14 @@ from typing import Any, Protocol
 
 from policy.errors import Unavailable
 
+START_SECONDS = 300.0
+"""How long the process may take to import what the work needs, on a machine that is busy."""
+
 GRACE_SECONDS = 10.0
 """How long a process that is to end may take to cancel what it began."""
+
+
+_READY = "ready"
 
 
 class Teller(Protocol):
@@ -59,6 +65,7 @@ def serve(packed: bytes, connection: Connection) -> None:
     work: Callable[[Teller], None] = pickle.loads(packed)  # noqa: S301 - our own parent's
     child = Child(connection)
     threading.Thread(target=child.end_with_listener, daemon=True).start()
+    connection.send(_READY)
     work(child)
     connection.send(None)
 
@@ -66,15 +73,16 @@ def serve(packed: bytes, connection: Connection) -> None:
 def results(work: Callable[[Teller], None], seconds: float, take: Callable[[Any], None]) -> None:
     """Do work in another process, and hand on what it says as it comes.
 
-    Raises TimeoutError after so many seconds, and Unavailable if the process ends by itself.
+    Raises TimeoutError if it takes more than so many seconds, Unavailable if the process ends.
     """
     context = get_context("spawn")  # a fork would inherit the threads' locks of Beam and torch
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(pickle.dumps(work), theirs), daemon=True)
     process.start()
     theirs.close()
-    end = monotonic() + seconds
     try:
+        _next(ours, monotonic() + START_SECONDS)  # ready
+        end = monotonic() + seconds
         while (found := _next(ours, end)) is not None:
             take(found)
     finally:

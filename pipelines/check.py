@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipelines.bounded import results
-from pipelines.check_job import Answered, Asked, check_job, remedy_for
+from pipelines.check_job import Answered, Asked, Taken, check_job, remedy_for
 from pipelines.options import PlaceOptions
 from pipelines.output import check_place
 from policy.errors import InputError, Unavailable
@@ -77,11 +77,14 @@ def run(options: CheckOptions, beam_args: Sequence[str]) -> CheckReceipt:
         made,
         tuple(beam_args),
     )
-    said: list[Finding | Answered] = []
+    said: list[Finding | Answered | Taken] = []
     try:
         results(partial(check_job, asked), options.wait, said.append)
     except TimeoutError:
-        text = f"no worker was done within {options.wait:g} s (--wait); the job was cancelled"
+        late = f"within {options.wait:g} s (--wait)"
+        text = f"the runner took no job {late}"
+        if Taken() in said:
+            text = f"the runner took the job, and no worker was done {late}; it was cancelled"
         remedy = remedy_for(text, beam_args)
         said.append(failed("worker", text, remedy, Unavailable.exit_code))
     except Unavailable as error:

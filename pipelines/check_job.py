@@ -56,6 +56,11 @@ class Answered:
     host: str
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The runner has taken the job; a worker is still to answer."""
+
+
 def check_job(asked: Asked, teller: Teller) -> None:
     """Say a Finding for each check, and an Answered for each worker; nothing stays behind."""
     teller.at_end(lambda: remove(asked.probe, asked.made))
@@ -154,6 +159,7 @@ def _run(wanted: Wanted, beam_args: Sequence[str], teller: Teller) -> str:
         pipeline = beam.Pipeline(options=PipelineOptions(list(beam_args)))
         _ = pipeline | Preflight(wanted)
         result: Any = pipeline.run()
+        teller.say(Taken())
         teller.at_end(result.cancel)
         teller.at_end(lambda: remove(wanted.probe, ()))  # a worker may have gone on until then
         return str(result.wait_until_finish())
