@@ -33,6 +33,12 @@ COMMANDS = {
 }
 """Command -> module, options and one line of help; modules are imported when they are needed."""
 
+EXPLAINED = {
+    "extract": "pipelines.explain_extract",
+    "classify": "pipelines.explain_classify",
+}
+"""Command -> the module whose `run` tells what the command would do, for --dry-run."""
+
 MOST_PROBLEM = 4_000
 """Characters of a message; those of parts of it, such as a name, are cut much earlier."""
 
@@ -136,6 +142,8 @@ def _run(command: str, arguments: list[str]) -> int:
         args=ours,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if getattr(options, "dry_run", False):
+        module = importlib.import_module(EXPLAINED[command])
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())

@@ -1,9 +1,12 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
+import math
 import os
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from pipelines.output import Mode
 from policy.errors import InputError
@@ -150,6 +153,26 @@ class RunOptions(PlaceOptions):
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
         return replace(super().worker, isolate_decode=self.isolate_decode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions(RunOptions):
+    """What a run over shards takes that can tell what it would do."""
+
+    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--explain"])] = False
+    """Run nothing and write nothing: tell what there is to do, and what it would take."""
+    costs: str | None = None
+    """For --dry-run: costs measured by `adalabel calibrate` where the run will be, to tell the time
+    by; without it, the costs that the policy was fitted with."""
+    usd_per_hour: float | None = None
+    """For --dry-run: the price of an hour of the device that the costs were measured on."""
+
+    def __post_init__(self) -> None:
+        """Refuse prices that are none."""
+        super().__post_init__()
+        price = self.usd_per_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"--usd-per-hour {price:g}: wanted 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

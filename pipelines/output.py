@@ -31,6 +31,7 @@ Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
+_NOWHERE = "_none"
 
 ManifestT = TypeVar("ManifestT", LabelsManifest, TableManifest)
 
@@ -99,6 +100,25 @@ def opened(
             yield Session(kind, mode, output, known)
         finally:
             remove_own(root, run)
+
+
+def looked_at(
+    root: str, mode: Mode, kind: Kind[ManifestT], made_by: Mapping[str, str]
+) -> Session[ManifestT]:
+    """An output as `opened` would find it, held by nobody: only to look, also while a run goes on.
+
+    Raises InputError if a run would be refused.
+    """
+    check_place(root)
+    place = Output(root, "")
+    if mode != "overwrite":
+        check_made_by(root, (_said(place) or {"made_by": made_by})["made_by"], made_by)
+    output = place
+    if mode != "resume":
+        output = replace(place, folder=NEXT)
+        if _said(output) != {"mode": mode, "made_by": dict(made_by)}:
+            output = replace(place, folder=_NOWHERE)  # a run would remove what is there
+    return Session(kind, mode, output, known_manifest(root, kind))
 
 
 def check_place(root: str) -> None:
