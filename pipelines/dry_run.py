@@ -105,8 +105,12 @@ def _cells(quote: Quote) -> list[str]:
         "" if quote.loses is None else f"{quote.loses:.2%}",
         "" if quote.seconds is None else duration(quote.seconds),
         "" if quote.device_hours is None else f"{quote.device_hours:.3g}",
-        "" if quote.usd is None else f"{quote.usd:.2f}",
+        "" if quote.usd is None else _money(quote.usd),
     ]
+
+
+def _money(usd: float) -> str:
+    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.2g}"
 
 
 def duration(seconds: float) -> str:

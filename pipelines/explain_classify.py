@@ -103,18 +103,18 @@ def _stages(bundle: Bundle) -> tuple[dict[str, float], tuple[str, ...]]:
 def _quotes(
     options: ClassifyOptions, bundle: Bundle, graph: StageGraph, prices: Pricing, records: int
 ) -> list[Quote]:
-    """The policy given, then others of the same fit, cheapest first, then the full network alone."""
-    evidence, full = bundle.evidence, graph.full
+    """The policy given, others of the same fit by cost, and then the full network alone."""
+    evidence, full = bundle.evidence, bundle.policy.graph.full  # other prices do not change it
     has_full = any(full == name or full.startswith(f"{name}.") for name in bundle.fingerprints)
     fraction = options.audit_fraction if has_full else 0.0
     stages, _ = _stages(bundle)
-    cost = expected_cost(graph, stages) + audit_cost(graph, stages, fraction)
+    cost = expected_cost(graph, stages) + audit_cost(graph, stages, fraction, full)
     quotes = [prices.quote("this policy", cost, records, evidence.regret if evidence else None)]
     offers = evidence.offers if evidence else ()
     for cost, other in sorted(
         ((expected_cost(graph, offer.stages), offer) for offer in offers), key=itemgetter(0)
     ):
         name = f"--budget {cost:.4g}" if options.costs is None else f"fitted at {other.cost:.4g}"
-        audited = cost + audit_cost(graph, other.stages, fraction)
+        audited = cost + audit_cost(graph, other.stages, fraction, full)
         quotes.append(prices.quote(name, audited, records, other.regret))
     return [*quotes, prices.quote(f"always {full}", graph.cost((full,)), records, 0.0)]

@@ -80,7 +80,8 @@ def pricing(
     if fits and _is_cpu(calibration) and calibration.threads and options.on == "local":
         ours = workers * options.worker.threads
         at_once = ours / calibration.threads
-        how = f"{said} with {options.worker.threads} threads; measured with {calibration.threads}"
+        own = options.worker.threads
+        how = f"{said} with {own} threads each; the costs were measured with {calibration.threads}"
     assumed = (
         how,
         "decoding and networks take turns, as when they were measured; a GPU overlaps them",
@@ -97,7 +98,7 @@ def _is_cpu(calibration: Calibration) -> bool:
 def _workers(options: RunOptions, beam_args: Sequence[str]) -> tuple[int, str]:
     """How many workers there are at once, and that in words."""
     if options.on == "local":
-        return options.workers, f"{options.workers} workers on this machine"
+        return options.workers, f"--workers {options.workers} on this machine"
     given = PipelineOptions(list(beam_args)).get_all_options(drop_default=True)
     for flag in _WORKERS:
         number = given.get(flag)

@@ -64,9 +64,9 @@ def expected_cost(graph: StageGraph, stages: Mapping[str, float]) -> float:
     return sum(share * graph.stage[name].cost for name, share in stages.items())
 
 
-def audit_cost(graph: StageGraph, stages: Mapping[str, float], fraction: float) -> float:
+def audit_cost(graph: StageGraph, stages: Mapping[str, float], fraction: float, full: str) -> float:
     """The mean cost per image of running what is left of the full network for this fraction."""
-    left = (stage.cost * (1 - stages.get(stage.name, 0.0)) for stage in graph.needed((graph.full,)))
+    left = (stage.cost * (1 - stages.get(stage.name, 0.0)) for stage in graph.needed((full,)))
     return fraction * sum(left)
 
 
