@@ -3,9 +3,11 @@
 import logging
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from time import monotonic
@@ -40,6 +42,7 @@ class Child:
         """Talk over this connection, whose other end never sends anything."""
         self.connection = connection
         self.stops: list[Callable[[], object]] = []
+        self.done = threading.Event()
 
     def say(self, found: object) -> None:
         """Hand a result to the process that waits."""
@@ -49,25 +52,40 @@ class Child:
         """Have this done if the process must end before its work is, in the order given."""
         self.stops.append(stop)
 
-    def end_with_listener(self, leave: Callable[[int], object] = os._exit) -> None:
-        """Wait until nobody listens, stop what was begun, and end the process."""
+    def end_with_listener(self, leave: Callable[[], object]) -> None:
+        """Wait until nobody listens; if work is not done then, stop what it began, and leave."""
         with suppress(OSError):
             self.connection.poll(None)  # true at the end of the other side, too
+        if self.done.is_set():
+            return
         for stop in self.stops:
             with suppress(Exception):  # there is nobody left to tell
                 stop()
-        leave(Unavailable.exit_code)
+        leave()
 
 
 def serve(packed: bytes, connection: Connection) -> None:
-    """What the process does: the work that is packed, and say at last that all was said."""
+    """What the process does: the work that is packed, and say at last that all was said.
+
+    It has a session of its own: what interrupts the command ends this by the connection, in order,
+    and what was started here, such as a job server, can be ended with it.
+    """
+    os.setsid()
     logging.disable()  # what happens is said in results; Beam warns while it is imported
     work: Callable[[Teller], None] = pickle.loads(packed)  # noqa: S301 - our own parent's
     child = Child(connection)
-    threading.Thread(target=child.end_with_listener, daemon=True).start()
+    leave = partial(end_session, os.getpid())
+    threading.Thread(target=child.end_with_listener, args=(leave,), daemon=True).start()
     connection.send(_READY)
     work(child)
+    child.done.set()
     connection.send(None)
+
+
+def end_session(leader: int) -> None:
+    """End a process with a session of its own, and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def results(work: Callable[[Teller], None], seconds: float, take: Callable[[Any], None]) -> None:
@@ -88,7 +106,9 @@ def results(work: Callable[[Teller], None], seconds: float, take: Callable[[Any]
     finally:
         ours.close()
         process.join(GRACE_SECONDS)
-        process.kill()
+        if process.is_alive() and process.pid:
+            end_session(process.pid)
+            process.kill()  # it may not have got as far as a session of its own
         process.join()
 
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from pipelines import bounded
-from pipelines.bounded import Child, Teller, results, serve
+from pipelines.bounded import Child, Teller, end_session, results, serve
 from policy.errors import Unavailable
 
 PATIENCE = 60.0
@@ -91,13 +91,35 @@ def test_a_child_without_a_listener_stops_all_that_it_began_and_leaves() -> None
     child.at_end(fail)
     child.at_end(lambda: done.append("second"))
     ours.close()
-    child.end_with_listener(done.append)
-    assert done == ["second", Unavailable.exit_code]
+    child.end_with_listener(lambda: done.append("left"))
+    assert done == ["second", "left"]
+
+
+def test_a_child_whose_work_is_done_ends_as_any_process_does() -> None:
+    ours, theirs = Pipe()
+    child, left = Child(theirs), []
+    child.done.set()
+    ours.close()
+    child.end_with_listener(lambda: left.append("left"))
+    assert left == []
 
 
 def test_the_process_says_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded.os, "setsid", lambda: None)
     monkeypatch.setattr(bounded.logging, "disable", lambda: None)
-    monkeypatch.setattr(bounded.Child, "end_with_listener", lambda _: None)
+    monkeypatch.setattr(bounded.Child, "end_with_listener", lambda *_: None)
     ours, theirs = Pipe()
     serve(bounded.pickle.dumps(say_two), theirs)
     assert [ours.recv() for _ in range(4)] == ["ready", "one", "two", None]
+
+
+def test_ending_a_session_ends_what_it_started(tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path}/pid; echo started; wait"
+    command = ["/bin/sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        end_session(process.pid)
+        assert process.stdout.read() == b""  # no process holds it any more
+    assert process.returncode == -signal.SIGKILL
+    end_session(process.pid)  # gone already

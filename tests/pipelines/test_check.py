@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,24 @@ def test_a_worker_pool_that_is_not_there_ends_in_a_message(
     assert "start the worker pool at 127.0.0.1:" in last.remedy
     assert found.exit_code == 5
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_check_that_is_ended_half_way_leaves_nothing(
+    options: dict[str, Any], job_server: int, tmp_path: Path, how: signal.Signals
+) -> None:
+    given = ["--networks", options["networks"], "--output", options["output"]]
+    flags = on_cluster(job_server, free_port())
+    command = [sys.executable, "-m", "launch.cli", "check", *given, "--", *flags]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tiny.FOLDER.parent) as process:
+        wait_until(lambda: bool(list(tmp_path.glob("out/_preflight.*/launcher"))))
+        process.send_signal(how)
+    wait_until(lambda: not (tmp_path / "out").exists())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
