@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from launch.memory import keep_freed_memory
-from policy.errors import InputError, Stopped, Unavailable, shown
+from policy.errors import GIVEN_WRONG, InputError, Stopped, Unavailable, shown
 
 COMMANDS = {
     "demo": ("pipelines.demo", "DemoOptions", "the whole loop on embedded real images"),
@@ -29,9 +29,16 @@ COMMANDS = {
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
     "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
+    "check": ("pipelines.check", "CheckOptions", "try what a run needs, with one worker"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
 }
 """Command -> module, options and one line of help; modules are imported when they are needed."""
+
+EXPLAINED = {
+    "extract": "pipelines.explain_extract",
+    "classify": "pipelines.explain_classify",
+}
+"""Command -> the module whose `run` tells what the command would do, for --dry-run."""
 
 MOST_PROBLEM = 4_000
 """Characters of a message; those of parts of it, such as a name, are cut much earlier."""
@@ -48,15 +55,6 @@ _SIGNALS: dict[int, tuple[str, int]] = {
     signal.SIGTERM: ("terminated", 143),
 }
 """Signals that end a run, and the exit codes that shells know them by."""
-
-_GIVEN_WRONG = (
-    FileNotFoundError,
-    NotADirectoryError,
-    IsADirectoryError,
-    FileExistsError,
-    PermissionError,
-)
-"""Of what a file system says, that which running again later will not mend."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +88,7 @@ def _told(command: str, arguments: list[str]) -> int:
         return error.exit_code
     except OSError as error:
         _complain(command, f"{error.filename or 'file system'}: {error.strerror or error}")
-        return EXIT_USAGE if isinstance(error, _GIVEN_WRONG) else Unavailable.exit_code
+        return EXIT_USAGE if isinstance(error, GIVEN_WRONG) else Unavailable.exit_code
     except KeyboardInterrupt:
         how, code = _SIGNALS[signal.SIGINT]
         _complain(command, how + _GO_ON)
@@ -150,10 +148,12 @@ def _run(command: str, arguments: list[str]) -> int:
         args=ours,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if getattr(options, "dry_run", False):
+        module = importlib.import_module(EXPLAINED[command])
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())
-    return 0
+    return int(getattr(receipt, "exit_code", 0))
 
 
 def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # noqa: ANN401

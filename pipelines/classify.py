@@ -20,7 +20,7 @@ from pipelines.alarms import (
 )
 from pipelines.job_graph import JobGraph, job_graph
 from pipelines.labels import LABELS, Plan
-from pipelines.options import RunOptions, ShardOptions
+from pipelines.options import DryRunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
@@ -39,7 +39,7 @@ _LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(ShardOptions, RunOptions):
+class ClassifyOptions(ShardOptions, DryRunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str
@@ -69,6 +69,10 @@ class ClassifyOptions(ShardOptions, RunOptions):
             raise InputError(
                 f"--audit-fraction {self.audit_fraction:g}: wanted 0 (no audit) to 1 (every image)"
             )
+
+    def labels_made_by(self, bundle: Bundle) -> dict[str, str]:
+        """What must be the same in all of a folder of labels."""
+        return {"policy": bundle.digest, "--topk": str(self.topk), **self.made_by}
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
+    made_by = options.labels_made_by(bundle)
     with opened(options.output, options.mode, LABELS, made_by) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)

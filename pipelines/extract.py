@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.job_graph import JobGraph, job_graph
-from pipelines.options import RunOptions, ShardOptions
+from pipelines.options import DryRunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
@@ -22,7 +22,7 @@ from transforms.stages import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(ShardOptions, RunOptions):
+class ExtractOptions(ShardOptions, DryRunOptions):
     """Run every network over labelled shards; keep answers and pooled features in a table."""
 
     networks: str
@@ -72,9 +72,9 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     shards = options.shards()
     options.check_reach((options.output, *(shard.path for shard in shards)))
     engine = Engine(networks, options.launcher.device)
-    with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
+    with opened(options.output, options.mode, TABLE, table_made_by(options, engine)) as session:
         records = count_all(shards)
-        plan = _planned(session, options, engine, records, shards)
+        plan = planned(session, options, engine, records, shards)
         del engine  # each worker loads its own
         start = time.monotonic()
         if plan.to_do:
@@ -104,26 +104,27 @@ def job(options: ExtractOptions, shards: int, beam_args: Sequence[str]) -> JobGr
     return job_graph(Extract(networks, names, wanted, options.worker), shards, beam_args)
 
 
-def _made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
+def table_made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
     """What must be the same in all of a table; what decides one network's answers is apart."""
     names = hashlib.sha256("\n".join(engine.class_names).encode()).hexdigest()[:16]
     return {"--topk": str(options.topk), "class list": names, **options.made_by}
 
 
-def _planned(
+def planned(
     session: Session[TableManifest],
     options: ExtractOptions,
     engine: Engine,
     records: Mapping[str, int],
     shards: Sequence[Shard],
 ) -> Plan:
+    """What a run has to do; raises InputError where it would be refused."""
     known = None if options.mode == "overwrite" else session.known
-    planned = extended(options.output, known, engine, records, options.topk or None)
+    extension = extended(options.output, known, engine, records, options.topk or None)
     made_by = {
         name: {"fingerprint": made, "--topk": str(options.topk), **options.made_by}
         for name, made in engine.fingerprints.items()
     }
-    return Plan.of(session, planned, shards, made_by)
+    return Plan.of(session, extension, shards, made_by)
 
 
 def _run(

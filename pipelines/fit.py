@@ -19,6 +19,7 @@ from policy.heads import Head
 from policy.losses import Metric, Objective
 from policy.methods import METHODS, Name
 from policy.mixture import answers_used
+from policy.offers import offers, stage_shares
 from policy.problem import Problem
 from policy.reference import reference
 from policy.split import split
@@ -208,6 +209,9 @@ def _bundle(
         regret=_regret(measured, options),
         versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn", "scipy")},
         reference=reference(fitted.policy, held_out),
+        stages=stage_shares(fitted.policy, held_out),
+        offers=offers(fitted.proposed.values(), held_out),
+        calibration=None if options.costs is None else read_costs(options.costs).calibration,
     )
     return Bundle(
         policy=fitted.policy,

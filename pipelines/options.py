@@ -1,10 +1,13 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from pipelines.output import Mode
 from policy.errors import InputError, shown
@@ -105,8 +108,8 @@ class MachineOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(MachineOptions):
-    """How the workers of a pipeline use a machine."""
+class PlaceOptions(MachineOptions):
+    """Where the workers of a pipeline are, and how they use a machine."""
 
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
@@ -119,23 +122,11 @@ class RunOptions(MachineOptions):
     machines without. With --device cuda."""
     min_ram: str = ""
     """On Dataflow, the least memory of the machines that run networks, such as 16GB."""
-    mode: Mode = "resume"
-    """What to do with shards that the output already has. resume: skip them; overwrite: make all
-    again, and replace the old result once the new one is whole; retry-failed: make those again that
-    hold rejected records or have changed since."""
-    max_bad_fraction: float = 0.1
-    """Share of the records that may be rejected (not counting duplicates); above it, the run ends
-    with exit code 3 after writing what it knows, and an old result is not replaced."""
-    isolate_decode: bool = False
-    """Decode in processes, one for each decoding thread: a decoder that crashes or hangs then costs
-    one record, and not the worker. Decoding is then about 30 % slower."""
 
     def __post_init__(self) -> None:
-        """Refuse a run without workers."""
+        """Refuse a run without workers, and machines that nobody would start."""
         super().__post_init__()
         _at_least(1, "workers", self.workers)
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
         self._check_machines()
 
     def _check_machines(self) -> None:
@@ -173,6 +164,48 @@ class RunOptions(MachineOptions):
         return Runner(self.on, self.workers, accelerator=self.accelerator)
 
     @property
+    def worker(self) -> WorkerOptions:
+        """These options as one of the workers sees them; elsewhere, it counts its own cores."""
+        if self.on == "local":
+            return self._worker(self.workers)
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads,
+            threads=self.threads,
+            device=self.device,
+            limits=self._limits(),
+            accelerator=self.accelerator,
+            min_ram=self.min_ram,
+        )
+
+    @property
+    def launcher(self) -> WorkerOptions:
+        """These options as the launching process sees them: elsewhere, only workers have a GPU."""
+        return self.worker if self.on == "local" else replace(self.worker, device="cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(PlaceOptions):
+    """What a run over shards does with its output."""
+
+    mode: Mode = "resume"
+    """What to do with shards that the output already has. resume: skip them; overwrite: make all
+    again, and replace the old result once the new one is whole; retry-failed: make those again that
+    hold rejected records or have changed since."""
+    max_bad_fraction: float = 0.1
+    """Share of the records that may be rejected (not counting duplicates); above it, the run ends
+    with exit code 3 after writing what it knows, and an old result is not replaced."""
+    isolate_decode: bool = False
+    """Decode in processes, one for each decoding thread: a decoder that crashes or hangs then costs
+    one record, and not the worker. Decoding is then about 30 % slower."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        super().__post_init__()
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
+
+    @property
     def made_by(self) -> dict[str, str]:
         """What decides the pixels that networks see, and which images are rejected unseen."""
         limits = (self.max_pixels, self.max_image_bytes, self.max_image_ratio)
@@ -183,24 +216,28 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them; elsewhere, it counts its own cores."""
-        if self.on == "local":
-            return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
-        return WorkerOptions(
-            batch_size=self.batch_size,
-            decode_threads=self.decode_threads,
-            threads=self.threads,
-            device=self.device,
-            limits=self._limits(),
-            isolate_decode=self.isolate_decode,
-            accelerator=self.accelerator,
-            min_ram=self.min_ram,
-        )
+        """These options as one of the workers sees them."""
+        return replace(super().worker, isolate_decode=self.isolate_decode)
 
-    @property
-    def launcher(self) -> WorkerOptions:
-        """These options as the launching process sees them: elsewhere, only workers have a GPU."""
-        return self.worker if self.on == "local" else replace(self.worker, device="cpu")
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions(RunOptions):
+    """What a run over shards takes that can tell what it would do."""
+
+    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--explain"])] = False
+    """Run nothing and write nothing: tell what there is to do, and what it would take."""
+    costs: str | None = None
+    """For --dry-run: costs measured by `adalabel calibrate` where the run will be, to tell the time
+    by; without it, the costs that the policy was fitted with."""
+    usd_per_hour: float | None = None
+    """For --dry-run: the price of an hour of the device that the costs were measured on."""
+
+    def __post_init__(self) -> None:
+        """Refuse prices that are none."""
+        super().__post_init__()
+        price = self.usd_per_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"--usd-per-hour {price:g}: wanted 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
+_NOWHERE = "_none"
 
 ManifestT = TypeVar("ManifestT", LabelsManifest, TableManifest)
 
@@ -84,7 +85,7 @@ def opened(
     What an earlier run left half done is finished or removed first. Raises OutputInUse if another
     run holds it, and InputError if it holds what was made by something else.
     """
-    _check_place(root)
+    check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
         if "://" in root:
@@ -107,7 +108,26 @@ def opened(
         remove_own(place)
 
 
-def _check_place(root: str) -> None:
+def looked_at(
+    root: str, mode: Mode, kind: Kind[ManifestT], made_by: Mapping[str, str]
+) -> Session[ManifestT]:
+    """An output as `opened` would find it, held by nobody: only to look, also while a run goes on.
+
+    Raises InputError if a run would be refused.
+    """
+    check_place(root)
+    place = Output(root, "")
+    if mode != "overwrite":
+        check_made_by(root, (_said(place) or {"made_by": made_by})["made_by"], made_by)
+    output = place
+    if mode != "resume":
+        output = replace(place, folder=NEXT)
+        if _said(output) != {"mode": mode, "made_by": dict(made_by)}:
+            output = replace(place, folder=_NOWHERE)  # a run would remove what is there
+    return Session(kind, mode, output, known_manifest(root, kind))
+
+
+def check_place(root: str) -> None:
     """Refuse what can hold no output, before anything is made there."""
     scheme, is_url, _ = root.partition("://")
     if is_url and scheme not in ("gs", "s3"):

@@ -24,6 +24,16 @@ _SECRET = re.compile(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+GIVEN_WRONG = (
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+    PermissionError,
+)
+"""Of what a file system says, that which running again later will not mend."""
+
+
 class InputError(Exception):
     """What was found, what was wanted, and what to do, for the person who gave it.
 
