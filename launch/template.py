@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from launch import cli
 from policy.errors import InputError
 
-_LEFT_OUT = ("on", "json")
-"""A template runs on Dataflow and talks to a log."""
+LEFT_OUT = frozenset({"on", "json", "dry_run", "costs", "usd_per_hour"})
+"""A template runs on Dataflow, talks to a log, and is not what tells what a run would take."""
 
 _ON_BUCKETS = ("input", "networks", "output", "policy", "shard_manifest")
 _REGEXES = {int: r"^\d+$", float: r"^\d*\.?\d+$", bool: "^(true|false)$"}
@@ -115,7 +115,7 @@ def _fields(command: str) -> Iterator[_Field]:
     found = [
         _Field(f.name, kinds[f.name], helps[f.name], f.default is not dataclasses.MISSING)
         for f in dataclasses.fields(options)
-        if f.name not in _LEFT_OUT
+        if f.name not in LEFT_OUT
     ]
     yield from sorted(found, key=lambda field: field.has_default)
 
