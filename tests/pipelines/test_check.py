@@ -1,6 +1,8 @@
 """adalabel check as a whole: on this machine, and where workers are not what they should be."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -150,6 +152,23 @@ def test_the_command_tells_all_and_ends_with_the_exit_code(
     assert err == ""
     assert "FAILED  network big (worker): " in out
     assert "checks failed" in out
+
+
+def test_the_command_of_the_docs_passes(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"):
+        monkeypatch.setenv(variable, "1000000")
+    page = (tiny.FOLDER.parent / "docs/preflight.md").read_text()
+    (command,) = re.findall(r"```sh\n(.*)\n```", page)
+    shutil.copytree(world.folder, tmp_path / "world")
+    monkeypatch.chdir(tmp_path / "world")
+    (tmp_path / "world/corpus").symlink_to(".")
+    assert cli.main(shlex.split(command)[1:]) == 0
+    out = capsys.readouterr().out
+    assert "all checks passed" in out
+    assert "ok      policy (worker): policy " in out
+    assert not (tmp_path / "world/labels").exists()
 
 
 # A job server and a worker pool of their own, as on a cluster: Beam's, in Python.

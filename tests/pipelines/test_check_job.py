@@ -102,6 +102,39 @@ def test_what_the_launcher_cannot_read_is_told_and_the_rest_is_tried(
     assert teller.findings["output (worker)"].ok
 
 
+def test_a_policy_is_tried_with_the_networks_it_was_fitted_for(
+    asked: Callable[..., Asked], world: Any, tmp_path: Path
+) -> None:
+    good = heard(asked(networks=world.networks, policy=world.policy, input=()))
+    assert good.failed == {}
+    assert " fits small, big" in good.findings["policy (worker)"].said
+    other = world.networks_file(tmp_path / "other", seed=1)
+    (failed,) = heard(asked(networks=other, policy=world.policy, input=())).failed.values()
+    assert failed.check == "policy (worker)"
+    assert "was fitted for network 'small' with fingerprint" in failed.said
+    assert "fit again" in failed.remedy
+
+
+def test_a_network_whose_module_is_only_at_the_launcher_is_told(
+    asked: Callable[..., Asked], tmp_path: Path
+) -> None:
+    networks = tmp_path / "networks/networks.toml"
+    networks.write_text(networks.read_text().replace("tiny_networks:", "only_here:"))
+    failed = heard(asked()).failed
+    assert failed.keys() == {"network small (worker)", "network big (worker)"}
+    assert "'only_here' cannot be imported" in failed["network small (worker)"].said
+
+
+def test_a_worker_with_other_versions_is_told(
+    asked: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "versions", lambda: {"torch": "0.1", "python": "2.7"})
+    (failed,) = heard(asked()).failed.values()
+    assert failed.check == "versions (worker)"
+    assert "(the launcher has 0.1), python" in failed.said
+    assert "pip install -r requirements.lock" in failed.remedy
+
+
 def test_a_worker_that_writes_to_its_own_disk_is_found(
     asked: Callable[..., Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
