@@ -26,12 +26,14 @@ from pipelines.output import RECEIPT, Session, opened
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
+from policy.alarm import NO_AUDITS, Audits
 from policy.bundle import Bundle, Evidence, read_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
+from transforms.shards import Shard
 from transforms.watch import OnAlarm, read_alarm
 
 _LOG = logging.getLogger("adalabel")
@@ -131,26 +133,37 @@ class ClassifyReceipt:
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
+    return label(options, options.shards(), NO_AUDITS, beam_args)
+
+
+def made_by(options: ClassifyOptions, bundle: Bundle) -> dict[str, str]:
+    """All that decides the labels."""
+    return {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
+
+
+def label(
+    options: ClassifyOptions, shards: Sequence[Shard], before: Audits, beam_args: Sequence[str]
+) -> ClassifyReceipt:
+    """Label these shards, with an alarm that counts the audits `before` them (policy/alarm.py)."""
     networks, bundle = read_networks(options.networks), read_bundle(options.policy)
-    shards = options.shards()
     engine = load_for_policy(networks, bundle, options.worker)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
-    with opened(options.output, options.mode, LABELS, made_by) as session:
+    makers = made_by(options, bundle)
+    with opened(options.output, options.mode, LABELS, makers) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
-        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, made_by)
+        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, makers)
         start = time.monotonic()
         if plan.to_do:
-            watch = watch_of(bundle, options.on_alarm, audit, records)
-            wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
-            label = Label(networks, bundle, wanted, options.worker)
+            watch = watch_of(bundle, options.on_alarm, audit, records, before)
+            wanted = LabelOptions(session.output, options.topk, makers, audit, watch)
+            transform = Label(networks, bundle, wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
-            run_shards(label, todo, (session.output.path, ".json"), beam_args)
+            run_shards(transform, todo, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
-        outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
+        outcome = _outcome(plan, records, bundle, options.on_alarm, before, seconds)
         receipt = _receipt(options.output, bundle, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
@@ -169,7 +182,12 @@ class _Outcome:
 
 
 def _outcome(
-    plan: Plan, records: Mapping[str, int], bundle: Bundle, on_alarm: OnAlarm, seconds: float
+    plan: Plan,
+    records: Mapping[str, int],
+    bundle: Bundle,
+    on_alarm: OnAlarm,
+    before: Audits,
+    seconds: float,
 ) -> _Outcome:
     """Add up what is done. After an alarm, a run that is to stop has left shards undone."""
     statistics = plan.statistics()
@@ -177,7 +195,7 @@ def _outcome(
     left = {name: n for name, n in records.items() if stopped and name not in statistics}
     begun = {name: n for name, n in records.items() if name not in left}
     account = account_for(statistics.values(), begun)
-    found = compared(plan.session, bundle, statistics, left)
+    found = compared(plan.session, bundle, statistics, left, before)
     return _Outcome(statistics, {**plan.old, **plan.new}, account, found, seconds)
 
 
