@@ -23,12 +23,14 @@ from pipelines.alarms import (
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
+from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
 from pipelines.words import listed
-from policy.bundle import Bundle, Evidence, read_bundle
+from policy.bundle import Bundle, Evidence
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
+from policy.registry import Version
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
@@ -44,7 +46,8 @@ class ClassifyOptions(ShardOptions, RunOptions):
     networks: str
     """The networks file (TOML); networks that the policy uses must be those it was fitted for."""
     policy: str
-    """The policy's folder, made by `adalabel fit`."""
+    """The policy's folder, made by `adalabel fit`; or a registry's (docs/policies.md), for its
+    CURRENT, with @VERSION for another: its number or the first digits of its digest."""
     output: str
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
@@ -77,7 +80,8 @@ class ClassifyReceipt:
     `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
     `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
     `full_cost`, that of `full` alone, and is None where nothing was run.
-    `promise` is what the policy did when it was fitted, `reality` what came of it here.
+    `policy` is the digest that label files name, `version` that of the registry it came from, None
+    for a folder. `promise` is what the policy did when it was fitted, `reality` what came of it.
     `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
     `images_per_second` is the rate from the first shard's start to the last one's end.
     """
@@ -96,6 +100,8 @@ class ClassifyReceipt:
     newly_labelled: int
     seconds: float
     images_per_second: float
+    policy: str
+    version: Version | None
     promise: Evidence | None
     reality: Reality
 
@@ -107,8 +113,10 @@ class ClassifyReceipt:
                 f"{self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
                 f"{self.images_per_second:.1f} images/s while labelling"
             )
+        known = [f"  policy    version {self.version.name}"] if self.version else []
         lines = [
             f"{self.output}: {self.shards} shards, {self.account.text()}",
+            *known,
             f"  exits     {listed(self.exits)}",
             (
                 f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
@@ -121,7 +129,7 @@ class ClassifyReceipt:
         if self.promise:
             p = self.promise
             lines.insert(
-                2,
+                2 + len(known),
                 f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
                 f"{p.regret:.4f} (asked: {p.promise}; seen on {p.parts[p.measured_on]} images not "
                 "fitted on)",
@@ -131,13 +139,14 @@ class ClassifyReceipt:
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
-    networks, bundle = read_networks(options.networks), read_bundle(options.policy)
+    networks, source = read_networks(options.networks), read_policy(options.policy)
+    bundle = source.bundle
     shards = options.shards()
     engine = load_for_policy(networks, bundle, options.worker)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    made_by = {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
+    made_by = {**source.made_by, "--topk": str(options.topk), **options.made_by}
     with opened(options.output, options.mode, LABELS, made_by) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
@@ -151,7 +160,7 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
             run_shards(label, todo, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
         outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
-        receipt = _receipt(options.output, bundle, outcome)
+        receipt = _receipt(options.output, source, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
     return receipt
@@ -197,8 +206,8 @@ def _publish(
     plan.publish()
 
 
-def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
-    statistics = outcome.statistics.values()
+def _receipt(output: str, source: Source, outcome: _Outcome) -> ClassifyReceipt:
+    statistics, bundle = outcome.statistics.values(), source.bundle
     graph = bundle.policy.graph
     statuses, exits = Counter[str](), Counter[str]()
     for shard in statistics:
@@ -226,6 +235,8 @@ def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
         newly_labelled=newly_labelled,
         seconds=outcome.seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,
+        policy=bundle.digest,
+        version=source.version,
         promise=bundle.evidence,
         reality=outcome.reality,
     )

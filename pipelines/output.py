@@ -27,6 +27,9 @@ from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
 
+VERSION = "policy version"
+"""What an output says of the version of a registry that its policy is, if it is one."""
+
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 RECEIPT = "_receipt.json"
@@ -155,8 +158,21 @@ def check_made_by(root: str, found: Mapping[str, str], wanted: Mapping[str, str]
         if found.get(name) != wanted.get(name):
             raise InputError(
                 f"{root}: was made with {name} {found.get(name)}, this run has {wanted.get(name)}; "
-                "choose another --output, or replace all of it with --mode overwrite"
+                f"{_hint(found, wanted)}choose another --output, or replace all of it with --mode "
+                "overwrite"
             )
+
+
+def _hint(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """What to do where only the registry's CURRENT has moved since the output was begun."""
+    before, now = found.get(VERSION), wanted.get(VERSION)
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"it was begun with version {before} of a registry, and --policy names version {now}: "
+        "CURRENT has moved, or another was named. To go on with the one it was begun with, give "
+        f"--policy REGISTRY@{before.partition(' ')[0]}; or "
+    )
 
 
 def _settled(kind: Kind[ManifestT], place: Output) -> ManifestT | None:
