@@ -20,14 +20,15 @@ from pipelines.alarms import (
     is_part_of_a_replacement,
     watch_of,
 )
+from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
+from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
-from pipelines.words import listed
 from policy.alarm import NO_AUDITS, Audits
-from policy.bundle import Bundle, Evidence, read_bundle
+from policy.bundle import Bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
@@ -35,6 +36,8 @@ from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
 from transforms.shards import Shard
 from transforms.watch import OnAlarm, read_alarm
+
+__all__ = ["ClassifyOptions", "ClassifyReceipt", "label", "made_by", "run"]
 
 _LOG = logging.getLogger("adalabel")
 
@@ -46,7 +49,8 @@ class ClassifyOptions(ShardOptions, RunOptions):
     networks: str
     """The networks file (TOML); networks that the policy uses must be those it was fitted for."""
     policy: str
-    """The policy's folder, made by `adalabel fit`."""
+    """The policy's folder, made by `adalabel fit`; or a registry's (docs/policies.md), for its
+    CURRENT, with @VERSION for another: its number or the first digits of its digest."""
     output: str
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
@@ -72,85 +76,27 @@ class ClassifyOptions(ShardOptions, RunOptions):
             )
 
 
-@dataclass(frozen=True)
-class ClassifyReceipt:
-    """What was promised and what came of it.
-
-    `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
-    `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
-    `full_cost`, that of `full` alone, and is None where nothing was run.
-    `promise` is what the policy did when it was fitted, `reality` what came of it here.
-    `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
-    `images_per_second` is the rate from the first shard's start to the last one's end.
-    """
-
-    output: str
-    shards: int
-    records: int
-    statuses: dict[str, int]
-    account: Account
-    exits: dict[str, int]
-    unit: str
-    cost: float
-    full: str
-    full_cost: float
-    speedup: float | None
-    newly_labelled: int
-    seconds: float
-    images_per_second: float
-    promise: Evidence | None
-    reality: Reality
-
-    def text(self) -> str:
-        """For people."""
-        this_run = "nothing to do, all was done before"
-        if self.newly_labelled:
-            this_run = (
-                f"{self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
-                f"{self.images_per_second:.1f} images/s while labelling"
-            )
-        lines = [
-            f"{self.output}: {self.shards} shards, {self.account.text()}",
-            f"  exits     {listed(self.exits)}",
-            (
-                f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
-                f"{self.full} {self.full_cost:.4g}"
-                + (f", {self.speedup:.2f}x as much" if self.speedup else "")
-            ),
-            *self.reality.lines(self.cost, self.unit),
-            f"  this run  {this_run}",
-        ]
-        if self.promise:
-            p = self.promise
-            lines.insert(
-                2,
-                f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
-                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.parts[p.measured_on]} images not "
-                "fitted on)",
-            )
-        return "\n".join(lines)
-
-
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
     return label(options, options.shards(), NO_AUDITS, beam_args)
 
 
-def made_by(options: ClassifyOptions, bundle: Bundle) -> dict[str, str]:
+def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
     """All that decides the labels."""
-    return {"policy": bundle.digest, "--topk": str(options.topk), **options.made_by}
+    return {**source.made_by, "--topk": str(options.topk), **options.made_by}
 
 
 def label(
     options: ClassifyOptions, shards: Sequence[Shard], before: Audits, beam_args: Sequence[str]
 ) -> ClassifyReceipt:
     """Label these shards, with an alarm that counts the audits `before` them (policy/alarm.py)."""
-    networks, bundle = read_networks(options.networks), read_bundle(options.policy)
+    networks, source = read_networks(options.networks), read_policy(options.policy)
+    bundle = source.bundle
     engine = load_for_policy(networks, bundle, options.worker)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    makers = made_by(options, bundle)
+    makers = made_by(options, source)
     with opened(options.output, options.mode, LABELS, makers) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
@@ -164,7 +110,7 @@ def label(
             run_shards(transform, todo, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
         outcome = _outcome(plan, records, bundle, options.on_alarm, before, seconds)
-        receipt = _receipt(options.output, bundle, outcome)
+        receipt = _receipt(options.output, source, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
     return receipt
@@ -215,8 +161,8 @@ def _publish(
     plan.publish()
 
 
-def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
-    statistics = outcome.statistics.values()
+def _receipt(output: str, source: Source, outcome: _Outcome) -> ClassifyReceipt:
+    statistics, bundle = outcome.statistics.values(), source.bundle
     graph = bundle.policy.graph
     statuses, exits = Counter[str](), Counter[str]()
     for shard in statistics:
@@ -244,6 +190,8 @@ def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
         newly_labelled=newly_labelled,
         seconds=outcome.seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,
+        policy=bundle.digest,
+        version=source.version,
         promise=bundle.evidence,
         reality=outcome.reality,
     )

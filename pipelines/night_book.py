@@ -5,16 +5,18 @@ history, then the plan goes. Stopped anywhere between, the next call finds the p
 rest; what is done already is found done.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from pipelines.output import LABELS_MANIFEST, NIGHTS
+from pipelines.output import LABELS_MANIFEST, NIGHTS, said_of
+from policy.errors import InputError
 from policy.files import exists
 from policy.manifest import LabelsManifest, MadeIn, NightsManifest
 from policy.nights import History, NightPlan, NightRecord
 from policy.nights_page import render
 from policy.schema import T, from_json, to_json
-from transforms.commit import Output
+from transforms.commit import RUN, Output
 
 FOLDER = "nights"
 PLAN = "_night.json"
@@ -43,6 +45,19 @@ class Book:
     def folder(self, night: str) -> str:
         """Where the labels of a night are."""
         return f"{self.place.root}/{FOLDER}/{night}"
+
+
+def keep_for_nights(place: Output) -> None:
+    """Say that a folder is that of `adalabel nightly`; raises InputError if it is another's."""
+    said = said_of(place)
+    if (said or {}).get("made_by", NIGHTS) != NIGHTS or (
+        said is None and exists(f"{place.root}/{LABELS_MANIFEST}")
+    ):
+        raise InputError(
+            f"{place.root}: holds the labels of one run of `adalabel classify`; nights need a "
+            "folder of their own: choose another `output` in the job"
+        )
+    place.create(RUN, json.dumps({"mode": "nightly", "made_by": NIGHTS}, indent=2).encode())
 
 
 def open_book(place: Output) -> Book:

@@ -1,11 +1,12 @@
 """One night: label its shards in a folder of its own, and say what came of it."""
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pipelines import classify
+from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.job import Job
 from pipelines.labels import LABELS
 from pipelines.night_book import Book, begin, merge, note
@@ -37,11 +38,11 @@ class Night:
     resumed: bool
 
 
-def options_of(job: Job, folder: str, output: str) -> classify.ClassifyOptions:
-    """Those of `adalabel classify`, for labels by the policy of a folder."""
+def options_of(job: Job, version: int, output: str) -> classify.ClassifyOptions:
+    """Those of `adalabel classify`, for labels by a version of the registry."""
     return classify.ClassifyOptions(
         networks=job.networks,
-        policy=folder,
+        policy=f"{job.policies}@{version}",
         input=job.input,
         output=output,
         audit_fraction=job.audit.fraction,
@@ -62,7 +63,9 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
         carry_alarm(Output(output, book.place.run), night.alarm)
     try:
         before = book.history.audits(plan.policy)
-        stopped = _label(options_of(job, plan.folder, output), night.shards, before, beam_args)
+        stopped = _label(
+            options_of(job, plan.policy_version, output), night.shards, before, beam_args
+        )
         made = known_manifest(output, LABELS)
         done = _current(job, night, made)
         if made is not None:
@@ -104,7 +107,7 @@ def _current(job: Job, night: Night, made: LabelsManifest | None) -> set[str]:
     return {shard.name for shard in still if inputs.get(shard.name) == shard.identity}
 
 
-def _record(night: Night, done: Set[str], output: str, stopped: Alarm | None) -> NightRecord:
+def _record(night: Night, done: Collection[str], output: str, stopped: Alarm | None) -> NightRecord:
     """What came of a night that went to its end, or was ended by an alarm."""
     plan, waiting = night.plan, 0
     found = NightRecord(
@@ -113,18 +116,17 @@ def _record(night: Night, done: Set[str], output: str, stopped: Alarm | None) ->
     found = replace(found, policy_version=plan.policy_version)
     if exists(f"{output}/{RECEIPT}"):
         path = f"{output}/{RECEIPT}"
-        receipt = from_json(
-            classify.ClassifyReceipt, read_bytes(path, "the receipt of the night"), path
-        )
+        receipt = from_json(ClassifyReceipt, read_bytes(path, "the receipt of the night"), path)
         waiting = receipt.reality.not_begun
         found = _with_receipt(found, receipt)
     if stopped is not None:
         found = replace(found, exit_code=stopped.exit_code, message=str(stopped))
+    new, late, rewritten = night.survey.counts(done)
     left = len(night.shards) - len(done) - waiting
-    return replace(found, left=left, waiting=waiting, **night.survey.counts(done))
+    return replace(found, left=left, waiting=waiting, new=new, late=late, rewritten=rewritten)
 
 
-def _with_receipt(record: NightRecord, receipt: classify.ClassifyReceipt) -> NightRecord:
+def _with_receipt(record: NightRecord, receipt: ClassifyReceipt) -> NightRecord:
     account, reality = receipt.account, receipt.reality
     alarm = f"ALARM: {reality.alarm}" if reality.alarm else "done"
     return replace(

@@ -1,6 +1,6 @@
 """What has come since the last night: new, late and rewritten shards, by name and identity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,13 +25,13 @@ class Survey:
         found = (*self.new, *self.late, *self.rewritten)
         return tuple(sorted(found, key=lambda shard: (shard.path, shard.name)))
 
-    def counts(self, names: set[str]) -> dict[str, int]:
-        """How many of these shards are of which kind."""
-        return {
-            "new": sum(shard.name in names for shard in self.new),
-            "late": sum(shard.name in names for shard in self.late),
-            "rewritten": sum(shard.name in names for shard in self.rewritten),
-        }
+    def counts(self, names: Collection[str]) -> tuple[int, int, int]:
+        """How many of the shards of these names are new, late and rewritten."""
+        new, late, rewritten = (
+            sum(shard.name in names for shard in kind)
+            for kind in (self.new, self.late, self.rewritten)
+        )
+        return new, late, rewritten
 
 
 def survey(patterns: Sequence[str], inputs: Mapping[str, str], since: str | None) -> Survey:

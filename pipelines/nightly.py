@@ -3,20 +3,19 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
-
-import tyro
 
 from pipelines import classify
 from pipelines.job import Job, read_job
-from pipelines.night_book import Book, note, open_book
+from pipelines.night_book import Book, keep_for_nights, note, open_book
 from pipelines.night_run import Night, label_night, now, options_of, refused
 from pipelines.night_shards import Survey, survey
 from pipelines.options import CommandOptions, Runner
-from pipelines.output import held, keep_for_nights
-from pipelines.registry import Version, open_registry
+from pipelines.output import VERSION, held
+from pipelines.policy_source import Source
+from pipelines.registry import open_registry
 from policy.errors import Alarm, InputError, Stopped, TooManyBad
 from policy.nights import NightPlan, NightRecord, exit_code_of
+from policy.registry import Version
 from transforms.commit import Output
 from transforms.shards import Shard
 from transforms.watch import read_alarm
@@ -120,9 +119,9 @@ def _in_use(job: Job, book: Book) -> _InUse:
         raise InputError(
             f"{job.policies}: no policy is in use; publish one with `adalabel policy publish`"
         )
-    bundle = registry.read(version)
-    options = options_of(job, version.folder, book.folder("next"))
-    return _InUse(version, classify.made_by(options, bundle), bundle.digest)
+    source = Source(registry.read(version), version)
+    options = options_of(job, version.number, book.folder("next"))
+    return _InUse(version, classify.made_by(options, source), source.bundle.digest)
 
 
 def _stopped(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
@@ -149,7 +148,7 @@ def _given_up(job: Job, book: Book, in_use: _InUse, alarm: str | None) -> str | 
     if plan is None:
         return None
     anew = "given up, its shards are labelled anew: "
-    for name in sorted((plan.made_by.keys() | in_use.made_by.keys()) - {"policy"}):
+    for name in sorted((plan.made_by.keys() | in_use.made_by.keys()) - {"policy", VERSION}):
         was, wanted = plan.made_by.get(name), in_use.made_by.get(name)
         if was != wanted:
             return f"{anew}it was begun with {name} {was}, and now the job has {wanted}"
@@ -175,7 +174,6 @@ def _fresh(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
         begun=begun,
         policy=in_use.policy,
         policy_version=in_use.version.number,
-        folder=in_use.version.folder,
         made_by=in_use.made_by,
         shards={},
     )

@@ -27,6 +27,9 @@ from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
 
+VERSION = "policy version"
+"""What an output says of the version of a registry that its policy is, if it is one."""
+
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 LABELS_MANIFEST = "_manifest.json"
@@ -111,19 +114,6 @@ def held(root: str) -> Iterator[Output]:
             remove_own(root, run)
 
 
-def keep_for_nights(place: Output) -> None:
-    """Say that a folder is that of `adalabel nightly`; raises InputError if it is another's."""
-    said = said_of(place)
-    if (said or {}).get("made_by", NIGHTS) != NIGHTS or (
-        said is None and exists(f"{place.root}/{LABELS_MANIFEST}")
-    ):
-        raise InputError(
-            f"{place.root}: holds the labels of one run of `adalabel classify`; nights need a "
-            "folder of their own: choose another `output` in the job"
-        )
-    place.create(RUN, json.dumps({"mode": "nightly", "made_by": NIGHTS}, indent=2).encode())
-
-
 def is_of_nights(place: Output) -> bool:
     """Whether a folder is that of `adalabel nightly`."""
     return (said_of(place) or {}).get("made_by") == NIGHTS
@@ -191,8 +181,21 @@ def check_made_by(root: str, found: Mapping[str, str], wanted: Mapping[str, str]
         if found.get(name) != wanted.get(name):
             raise InputError(
                 f"{root}: was made with {name} {found.get(name)}, this run has {wanted.get(name)}; "
-                "choose another --output, or replace all of it with --mode overwrite"
+                f"{_hint(found, wanted)}choose another --output, or replace all of it with --mode "
+                "overwrite"
             )
+
+
+def _hint(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """What to do where only the registry's CURRENT has moved since the output was begun."""
+    before, now = found.get(VERSION), wanted.get(VERSION)
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"it was begun with version {before} of a registry, and --policy names version {now}: "
+        "CURRENT has moved, or another was named. To go on with the one it was begun with, give "
+        f"--policy REGISTRY@{before.partition(' ')[0]}; or "
+    )
 
 
 def _settled(kind: Kind[ManifestT], place: Output) -> ManifestT | None:

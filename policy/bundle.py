@@ -121,17 +121,30 @@ def write_bundle(folder: str, bundle: Bundle) -> None:
 
 def read_bundle(folder: str) -> Bundle:
     """Read a bundle; raises InputError on anything that is not exactly one."""
+    return bundle_of(read_files(folder), folder)
+
+
+def read_files(folder: str) -> dict[str, bytes]:
+    """The files of a bundle that decide labels, by name; raises InputError without a policy."""
     path = f"{folder}/{POLICY}"
     if not exists(path):
         raise InputError(f"{folder}: no {POLICY} there; make one with `adalabel fit --policy`")
-    found = from_json(_PolicyFile, read_bytes(path, "the policy", MOST_BYTES), path)
+    files = {POLICY: read_bytes(path, "the policy", MOST_BYTES)}
+    if _parsed(files[POLICY], folder).heads is not None:
+        files[HEADS] = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
+    return files
+
+
+def bundle_of(files: Mapping[str, bytes], folder: str) -> Bundle:
+    """A bundle from the content of its files; raises InputError on anything that is not one."""
+    found = _parsed(files[POLICY], folder)
     policy: Routing = found.policy
     if found.mixed_with is not None:
         other = found.mixed_with
         policy = Mixture(found.policy, other.policy, other.share, other.seed)
     heads: dict[str, Head] = {}
     if found.heads is not None:
-        content = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
+        content = files.get(HEADS, b"")
         if _sha256(content) != found.heads:
             raise InputError(
                 f"{folder}/{HEADS}: does not belong to {POLICY} beside it (SHA-256 "
@@ -139,3 +152,7 @@ def read_bundle(folder: str) -> Bundle:
             )
         heads = heads_from_bytes(content, f"{folder}/{HEADS}")
     return Bundle(policy, found.class_names, found.fingerprints, found.evidence, heads)
+
+
+def _parsed(content: bytes, folder: str) -> _PolicyFile:
+    return from_json(_PolicyFile, content, f"{folder}/{POLICY}")

@@ -1,4 +1,4 @@
-"""What is known of the nights of a job: a record of each, and what they say of a policy together."""
+"""What is known of the nights of a job: a record of each, and what they say of a policy."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,12 +8,13 @@ from pydantic.dataclasses import dataclass
 from policy.alarm import NO_AUDITS, Audits
 from policy.schema import STRICT
 
+
 @dataclass(frozen=True, config=STRICT)
 class NightPlan:
     """A night that is begun: what it labels, by name with its identity, and with which policy.
 
-    `policy` is the digest of the bundle in `folder`, which is version `policy_version` of the
-    registry. `made_by` is all that decides the labels, `begun` a time in UTC (ISO 8601).
+    `policy` is the digest of the bundle that is version `policy_version` of the registry.
+    `made_by` is all that decides the labels, `begun` a time in UTC (ISO 8601).
     """
 
     version: Literal[1]
@@ -21,7 +22,6 @@ class NightPlan:
     begun: str
     policy: str
     policy_version: int
-    folder: str
     made_by: dict[str, str]
     shards: dict[str, str]
 
@@ -31,10 +31,11 @@ class NightRecord:
     """What came of a night, or of a part of it that was stopped and is gone on with by the next.
 
     `night` is None where none was begun; `closed` where nothing more is to be done for it.
-    `new`, `late` and `rewritten` shards were labelled; `left` changed while they were read, `waiting` were not begun after
-    an alarm. Of the labelled ones: `records`, the mean `cost` per image in `unit` against
-    `full_cost` of always the full network, and `audited` images of which `disagreed`. `bound` is
-    the most that the policy promised, `evidence` that against it over all of its nights.
+    `new`, `late` and `rewritten` shards were labelled; `left` changed while they were read,
+    `waiting` were not begun after an alarm. Of the labelled ones: `records`, the mean `cost` per
+    image in `unit` against `full_cost` of always the full network, and `audited` images of which
+    `disagreed`. `bound` is the most that the policy promised, `evidence` that against it over all
+    of its nights.
     """
 
     night: str | None
