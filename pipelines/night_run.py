@@ -13,7 +13,7 @@ from pipelines.labels import LABELS
 from pipelines.night_book import Book, begin, merge, note
 from pipelines.night_shards import Survey, unchanged
 from pipelines.output import RECEIPT, known_manifest
-from policy.alarm import Audits
+from policy.alarm import Nights
 from policy.errors import Alarm, InputError, Stopped, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest
@@ -61,11 +61,12 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
     book = begin(book, plan)
     output = book.folder(plan.night)
     if night.alarm is not None:
-        carry_alarm(Output(output, book.place.run), night.alarm)
-        remove_own(output, book.place.run)
+        place = Output(output, book.place.run)
+        carry_alarm(place, night.alarm)
+        remove_own(place)
     try:
-        before = book.history.audits(plan.policy)
-        _label(options_of(job, plan.policy_version, output), night.shards, before, beam_args)
+        nights = book.history.audits(plan.policy)
+        _label(options_of(job, plan.policy_version, output), night.shards, nights, beam_args)
         made = known_manifest(output, LABELS)
         done = _current(job, night, made)
         if made is not None:
@@ -80,14 +81,14 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
 def _label(
     options: classify.ClassifyOptions,
     shards: tuple[Shard, ...],
-    before: Audits,
+    nights: Nights,
     beam_args: Sequence[str],
 ) -> None:
     """Label shards, without those that change meanwhile; an alarm may stop it, and is noted."""
     while shards:
         try:
             with reasons_given():
-                classify.label(options, shards, before, beam_args)
+                classify.label(options, shards, nights, beam_args)
         except Alarm:
             return
         except (InputError, Stopped):

@@ -34,6 +34,7 @@ from policy.registry import (
 from policy.report import REPORT
 from policy.schema import to_json
 from transforms.chain import POINTER, Chain, step_name
+from transforms.commit import Output
 
 _TRIES = 100
 
@@ -207,7 +208,7 @@ def _writing(registry: Registry) -> Iterator[Chain]:
     try:
         yield registry.chain(run)
     finally:
-        remove_own(registry.root, run)
+        remove_own(Output(registry.root, run))
 
 
 def _placed(registry: Registry, outcome: Outcome) -> Outcome:

@@ -12,7 +12,7 @@ import tyro
 
 from pipelines.labels import LABELS
 from pipelines.night_book import FOLDER, read_nights
-from pipelines.options import CommandOptions, usable_cores
+from pipelines.options import CommandOptions
 from pipelines.output import is_of_nights, known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown
@@ -22,6 +22,7 @@ from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
 from policy.table_manifest import TableManifest
 from transforms.commit import RUN, Output
+from transforms.work import usable_cores
 
 _MOST_SHOWN = 10
 _TRIES = 3

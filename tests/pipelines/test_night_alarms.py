@@ -16,11 +16,13 @@ from policy.alarm import THRESHOLD, Audits, verdict
 from policy.bundle import read_bundle, write_bundle
 from policy.nights import NightRecord
 from policy.rules import always
+from transforms import watch
 
 
 @pytest.fixture(autouse=True)
 def _look_at_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "_LOOKING_SHARE", 0)  # or looks that are slow are few
 
 
 @pytest.fixture
@@ -66,12 +68,14 @@ def test_evidence_of_several_nights_raises_an_alarm_that_none_of_them_would(
     assert found[-1].exit_code == 6
     audits = [Audits(record.audited, record.disagreed) for record in found]
     assert max(verdict(table, [alone]).highest for alone in audits) < THRESHOLD
-    together = verdict(table, audits)
+    together = verdict(table, audits[-1:], tuple(audits[:-1]))
     assert together.alarm
-    assert not verdict(table, audits[:-1]).alarm
+    assert not verdict(table, audits[-2:-1], tuple(audits[:-2])).alarm
+    assert (together.nights, together.highest) == (len(found), found[-1].evidence)
     assert [record.alarm for record in found[:-1]] == [None] * (len(found) - 1)
     total = together.total
-    assert f"{total.disagreed} of {total.audited} audited images" in (found[-1].alarm or "")
+    said = rf"{total.disagreed} of {total.audited} audited images \(.*\) of the last {len(found)} n"
+    assert re.match(said, found[-1].alarm or "")
     assert f"ALARM: {found[-1].alarm}" in nights.log()[-1]
 
 
