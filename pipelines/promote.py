@@ -199,14 +199,20 @@ def _busy(registry: Registry) -> OutputInUse:
 
 @contextmanager
 def _writing(registry: Registry) -> Iterator[Chain]:
-    """What makes steps; files that were still being written are removed at the end."""
+    """What makes steps, with CURRENT where the last step wants it.
+
+    At the end, files that were still being written are removed, those of dead runs too.
+    """
     run = name_of_run()
+    chain = registry.chain(run)
+    try:
+        chain.follow()
+        yield chain
+    finally:
+        remove_own(registry.root, run)
     pointer = Path(registry.root) / POINTER
     if "://" not in registry.root and pointer.exists():
         clean_attempts(registry.root, run, pointer)
-    try:
-        yield registry.chain(run)
-    finally:
         remove_own(registry.root, run)
 
 
