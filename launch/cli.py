@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
     "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
+    "nightly": ("pipelines.nightly", "NightlyOptions", "label what is new since the last night"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
     "policy publish": (
         "pipelines.policy_publish",
@@ -180,7 +181,7 @@ def _run(command: str, arguments: list[str]) -> int:
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())
-    return 0
+    return int(getattr(receipt, "exit_code", 0))
 
 
 def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # noqa: ANN401

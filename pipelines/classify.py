@@ -20,21 +20,24 @@ from pipelines.alarms import (
     is_part_of_a_replacement,
     watch_of,
 )
+from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.labels import LABELS, Plan
 from pipelines.options import RunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
 from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
-from pipelines.words import listed
-from policy.bundle import Bundle, Evidence
+from policy.alarm import NO_AUDITS, Audits
+from policy.bundle import Bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
-from policy.registry import Version
 from policy.rows import NONFINITE, OK
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
+from transforms.shards import Shard
 from transforms.watch import OnAlarm, read_alarm
+
+__all__ = ["ClassifyOptions", "ClassifyReceipt", "label", "made_by", "run"]
 
 _LOG = logging.getLogger("adalabel")
 
@@ -73,93 +76,40 @@ class ClassifyOptions(ShardOptions, RunOptions):
             )
 
 
-@dataclass(frozen=True)
-class ClassifyReceipt:
-    """What was promised and what came of it.
-
-    `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
-    `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
-    `full_cost`, that of `full` alone, and is None where nothing was run.
-    `policy` is the digest that label files name, `version` that of the registry it came from, None
-    for a folder. `promise` is what the policy did when it was fitted, `reality` what came of it.
-    `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
-    `images_per_second` is the rate from the first shard's start to the last one's end.
-    """
-
-    output: str
-    shards: int
-    records: int
-    statuses: dict[str, int]
-    account: Account
-    exits: dict[str, int]
-    unit: str
-    cost: float
-    full: str
-    full_cost: float
-    speedup: float | None
-    newly_labelled: int
-    seconds: float
-    images_per_second: float
-    policy: str
-    version: Version | None
-    promise: Evidence | None
-    reality: Reality
-
-    def text(self) -> str:
-        """For people."""
-        this_run = "nothing to do, all was done before"
-        if self.newly_labelled:
-            this_run = (
-                f"{self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
-                f"{self.images_per_second:.1f} images/s while labelling"
-            )
-        known = [f"  policy    version {self.version.name}"] if self.version else []
-        lines = [
-            f"{self.output}: {self.shards} shards, {self.account.text()}",
-            *known,
-            f"  exits     {listed(self.exits)}",
-            (
-                f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
-                f"{self.full} {self.full_cost:.4g}"
-                + (f", {self.speedup:.2f}x as much" if self.speedup else "")
-            ),
-            *self.reality.lines(self.cost, self.unit),
-            f"  this run  {this_run}",
-        ]
-        if self.promise:
-            p = self.promise
-            lines.insert(
-                2 + len(known),
-                f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
-                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.parts[p.measured_on]} images not "
-                "fitted on)",
-            )
-        return "\n".join(lines)
-
-
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
+    return label(options, options.shards(), NO_AUDITS, beam_args)
+
+
+def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
+    """All that decides the labels."""
+    return {**source.made_by, "--topk": str(options.topk), **options.made_by}
+
+
+def label(
+    options: ClassifyOptions, shards: Sequence[Shard], before: Audits, beam_args: Sequence[str]
+) -> ClassifyReceipt:
+    """Label these shards, with an alarm that counts the audits `before` them (policy/alarm.py)."""
     networks, source = read_networks(options.networks), read_policy(options.policy)
     bundle = source.bundle
-    shards = options.shards()
     engine = load_for_policy(networks, bundle, options.worker)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    made_by = {**source.made_by, "--topk": str(options.topk), **options.made_by}
-    with opened(options.output, options.mode, LABELS, made_by) as session:
+    makers = made_by(options, source)
+    with opened(options.output, options.mode, LABELS, makers) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
-        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, made_by)
+        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, makers)
         start = time.monotonic()
         if plan.to_do:
-            watch = watch_of(bundle, options.on_alarm, audit, records)
-            wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
-            label = Label(networks, bundle, wanted, options.worker)
+            watch = watch_of(bundle, options.on_alarm, audit, records, before)
+            wanted = LabelOptions(session.output, options.topk, makers, audit, watch)
+            transform = Label(networks, bundle, wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
-            run_shards(label, todo, (session.output.path, ".json"), beam_args)
+            run_shards(transform, todo, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
-        outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
+        outcome = _outcome(plan, records, bundle, options.on_alarm, before, seconds)
         receipt = _receipt(options.output, source, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
@@ -178,7 +128,12 @@ class _Outcome:
 
 
 def _outcome(
-    plan: Plan, records: Mapping[str, int], bundle: Bundle, on_alarm: OnAlarm, seconds: float
+    plan: Plan,
+    records: Mapping[str, int],
+    bundle: Bundle,
+    on_alarm: OnAlarm,
+    before: Audits,
+    seconds: float,
 ) -> _Outcome:
     """Add up what is done. After an alarm, a run that is to stop has left shards undone."""
     statistics = plan.statistics()
@@ -186,7 +141,7 @@ def _outcome(
     left = {name: n for name, n in records.items() if stopped and name not in statistics}
     begun = {name: n for name, n in records.items() if name not in left}
     account = account_for(statistics.values(), begun)
-    found = compared(plan.session, bundle, statistics, left)
+    found = compared(plan.session, bundle, statistics, left, before)
     return _Outcome(statistics, {**plan.old, **plan.new}, account, found, seconds)
 
 

@@ -32,6 +32,8 @@ VERSION = "policy version"
 
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
+LABELS_MANIFEST = "_manifest.json"
+NIGHTS = {"made by": "adalabel nightly"}
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
 
@@ -87,21 +89,42 @@ def opened(
     What an earlier run left half done is finished or removed first. Raises OutputInUse if another
     run holds it, and InputError if it holds what was made by something else.
     """
-    _check_place(root)
-    with claimed(root) as run:
-        place = Output(root, run)
-        if "://" not in root:
-            clean_attempts(root, run, Path(root) / LOCK)
+    with held(root) as place:
+        if made_by is not None:
+            _refuse_nights(place)
         known = _settled(kind, place)
         output = place if mode == "resume" else replace(place, folder=NEXT)
         if made_by is not None:
             output = _guarded(output, mode, made_by)
         elif mode != "resume":
             place.delete_folder(NEXT)
+        yield Session(kind, mode, output, known)
+
+
+@contextmanager
+def held(root: str) -> Iterator[Output]:
+    """Hold a folder while the body runs, and clean up behind runs that are over."""
+    _check_place(root)
+    with claimed(root) as run:
+        if "://" not in root:
+            clean_attempts(root, run, Path(root) / LOCK)
         try:
-            yield Session(kind, mode, output, known)
+            yield Output(root, run)
         finally:
             remove_own(root, run)
+
+
+def is_of_nights(place: Output) -> bool:
+    """Whether a folder is that of `adalabel nightly`."""
+    return (said_of(place) or {}).get("made_by") == NIGHTS
+
+
+def _refuse_nights(place: Output) -> None:
+    if is_of_nights(place):
+        raise InputError(
+            f"{place.root}: holds the labels of many nights, and only `adalabel nightly` writes "
+            "there; choose another --output"
+        )
 
 
 def _check_place(root: str) -> None:
@@ -119,15 +142,15 @@ def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
     place = replace(output, folder="")
     says: dict[str, Any] = {"mode": mode, "made_by": dict(made_by)}
     if mode != "overwrite":
-        check_made_by(place.root, (_said(place) or says)["made_by"], made_by)
-    if mode != "resume" and _said(output) != says:
+        check_made_by(place.root, (said_of(place) or says)["made_by"], made_by)
+    if mode != "resume" and said_of(output) != says:
         place.delete_folder(NEXT)  # of a run that was stopped, and of no use to this one
     output.create(RUN, json.dumps(says, indent=2).encode())
     return replace(output, says=output.read(RUN, "what the folder says of itself"))
 
 
-def _said(output: Output) -> dict[str, Any] | None:
-    """What an output says of itself, or what is being made for it."""
+def said_of(output: Output) -> dict[str, Any] | None:
+    """What an output says of itself, or what is being made for it; None where it says nothing."""
     path = f"{output.path}/{RUN}"
     if not exists(path):
         return None
@@ -209,6 +232,6 @@ def _settle(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> Manifest
 
 def _dropped(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> set[str]:
     """The files that are not part of the result any more: all others, once it was overwritten."""
-    said = _said(replace(place, folder=NEXT))
+    said = said_of(replace(place, folder=NEXT))
     overwritten = said is not None and said["mode"] == "overwrite"
     return (kind.strays(place.root) | {ALARM}) - staged.files.keys() if overwritten else set()

@@ -11,7 +11,8 @@ The capital depends on the sums of audits and disagreements alone, so workers' e
 by adding counts. That holds for any one order of the shards that is chosen without looking at the
 disagreements. A run looks along two: the receipt goes by their names, workers that look early go by
 which shard was begun first (transforms/watch.py). Each has RUN_RISK. Together with the table's:
-false alarms, ever, at most ALPHA.
+false alarms, ever, at most ALPHA. Nights of one policy, one after the other, are one such run: each
+begins with the sums of those before it, as both orders go by nights first.
 """
 
 import math
@@ -52,6 +53,9 @@ class Audits:
                 f"{self.disagreed} of {self.audited} audits disagreed; wanted 0 <= disagreed <= "
                 "audited; the statistics were not written by this program"
             )
+
+
+NO_AUDITS = Audits(0, 0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from apache_beam.io.filesystems import FileSystems
 
-from policy.alarm import THRESHOLD, Audits, Verdict, verdict
+from policy.alarm import NO_AUDITS, THRESHOLD, Audits, Verdict, verdict
 from policy.schema import parse_json
 from transforms.commit import Output, existing
 from transforms.done import read_marker
@@ -47,6 +47,7 @@ class Watch:
 
     `table` is None where there is nothing to compare with. `records` are those of the run's shards,
     a `fraction` of which is audited; `seconds` is the least time between two looks of a worker.
+    `before` was seen of the same policy in earlier nights, and is evidence like the run's own.
     """
 
     table: Audits | None
@@ -54,6 +55,7 @@ class Watch:
     records: Mapping[str, int]
     fraction: float
     seconds: float
+    before: Audits = NO_AUDITS
 
 
 class Watcher:
@@ -93,7 +95,7 @@ class Watcher:
         # listed after the finished ones: who begins in between is taken to be under way
         begun = existing(f"{path}/{BEGUN}", _BEGUN) & ours.keys()
         under_way = [ours[name] for name in begun - self._finished.keys()]
-        finished = list(self._finished.values())
+        finished = [self.watch.before, *self._finished.values()]
         found = seen_early(self.watch.table, finished, under_way, self.watch.fraction)
         if found.alarm:
             _LOG.warning("%s", raise_alarm(self.output, found))
@@ -124,6 +126,11 @@ def raise_alarm(output: Output, found: Verdict) -> str:
     says = {"message": message_of(found), **asdict(found)}
     output.create(ALARM, json.dumps(says, indent=2).encode())
     return read_alarm(output) or message_of(found)
+
+
+def carry_alarm(output: Output, message: str) -> None:
+    """Put an alarm of an earlier night down in the output of a new one, so that it stands there."""
+    output.create(ALARM, json.dumps({"message": message}, indent=2).encode())
 
 
 def read_alarm(output: Output) -> str | None:
