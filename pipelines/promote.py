@@ -61,16 +61,20 @@ class Outcome:
     refused: str | None = None
 
 
-def publish(registry: Registry, folder: str, wish: Wish) -> Outcome:
+def publish(
+    registry: Registry, folder: str, wish: Wish, seen: Sequence[Entry] | None = None
+) -> Outcome:
     """Store the policy of a folder, and make it CURRENT if it may be.
 
-    A policy that is there already keeps its number. Raises OutputInUse if CURRENT moved meanwhile.
+    `seen` is the history that the wish goes by, None for that of now. A policy that is there
+    already keeps its number. Raises OutputInUse if CURRENT moved meanwhile.
     """
     files = read_files(folder)
     bundle = bundle_of(files, folder)
     if exists(f"{folder}/{REPORT}"):
         files[REPORT] = read_bytes(f"{folder}/{REPORT}", "the report")
-    digest, expected = digest_of(files), registry.current()
+    digest = digest_of(files)
+    expected = registry.current() if seen is None else current_of(seen)
     with _writing(registry) as chain:
         for name, content in files.items():
             chain.output.create(f"bundles/{digest}/{name}", content)
