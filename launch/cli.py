@@ -30,6 +30,7 @@ COMMANDS = {
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
     "nightly": ("pipelines.nightly", "NightlyOptions", "label what is new since the last night"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
+    "refit": ("pipelines.refit", "RefitOptions", "fit on new labels, use it if better"),
     "policy publish": (
         "pipelines.policy_publish",
         "PublishOptions",

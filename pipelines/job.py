@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from pipelines.fit import FitOptions
 from pipelines.options import Runner, RunOptions
 from policy.errors import InputError, shown
 from policy.schema import STRICT, from_fields
@@ -67,6 +68,41 @@ class AuditTable:
             )
 
 
+@dataclass(frozen=True, kw_only=True, config=_DASHES)
+class RefitTable(FitOptions):
+    """[refit]: labelled shards, the table they are extracted to, and the options of a fit.
+
+    Those are called as on the command line of `adalabel fit`.
+    """
+
+    policy: str = ""
+    input: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what could never put a policy into use."""
+        super().__post_init__()
+        if self.policy or self.json:
+            name = "policy" if self.policy else "json"
+            raise InputError(f"refit.{name}: is for the command line; leave it out of the job")
+        if not self.input:
+            raise InputError('refit.input: no shards; wanted paths or globs: ["labelled/*.tar"]')
+        if self.max_loss is None or self.confidence is None:
+            raise InputError(
+                "refit.max-loss and refit.confidence: only a policy with a proved loss is put into "
+                "use; give both"
+            )
+        if not self.test_share:
+            raise InputError(
+                "refit.test-share 0: policies are compared on that share of the new images; wanted "
+                "more than 0"
+            )
+
+    def options(self, policy: str) -> FitOptions:
+        """The options of a fit that writes to this folder."""
+        own = {option.name: getattr(self, option.name) for option in fields(FitOptions)}
+        return FitOptions(**own | {"policy": policy})
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Job:
     """The whole file; paths are relative to the file's own folder.
@@ -81,6 +117,7 @@ class Job:
     output: str
     run: RunTable = field(default_factory=RunTable)
     audit: AuditTable = field(default_factory=AuditTable)
+    refit: RefitTable | None = None
 
     def __post_init__(self) -> None:
         """Refuse a job that labels nothing."""
@@ -103,6 +140,16 @@ def read_job(path: str) -> Job:
         policies=_at(folder, job.policies),
         input=tuple(_at(folder, pattern) for pattern in job.input),
         output=_at(folder, job.output).rstrip("/"),
+        refit=job.refit and _refit_at(folder, job.refit),
+    )
+
+
+def _refit_at(folder: str, refit: RefitTable) -> RefitTable:
+    return replace(
+        refit,
+        table=_at(folder, refit.table).rstrip("/"),
+        input=tuple(_at(folder, pattern) for pattern in refit.input),
+        costs=None if refit.costs is None else _at(folder, refit.costs),
     )
 
 

@@ -62,16 +62,20 @@ class Outcome:
     refused: str | None = None
 
 
-def publish(registry: Registry, folder: str, wish: Wish) -> Outcome:
+def publish(
+    registry: Registry, folder: str, wish: Wish, seen: Sequence[Entry] | None = None
+) -> Outcome:
     """Store the policy of a folder, and make it CURRENT if it may be.
 
-    A policy that is there already keeps its number. Raises OutputInUse if CURRENT moved meanwhile.
+    `seen` is the history that the wish goes by, None for that of now. A policy that is there
+    already keeps its number. Raises OutputInUse if CURRENT moved meanwhile.
     """
     files = read_files(folder)
     bundle = bundle_of(files, folder)
     if exists(f"{folder}/{REPORT}"):
         files[REPORT] = read_bytes(f"{folder}/{REPORT}", "the report")
-    digest, expected = digest_of(files), registry.current()
+    digest = digest_of(files)
+    expected = registry.current() if seen is None else current_of(seen)
     with _writing(registry) as chain:
         for name, content in files.items():
             chain.output.create(f"bundles/{digest}/{name}", content)
@@ -200,14 +204,20 @@ def _busy(registry: Registry) -> OutputInUse:
 
 @contextmanager
 def _writing(registry: Registry) -> Iterator[Chain]:
-    """What makes steps; files that were still being written are removed at the end."""
+    """What makes steps, with CURRENT where the last step wants it.
+
+    At the end, files that were still being written are removed, those of dead runs too.
+    """
     run = name_of_run()
+    chain = registry.chain(run)
+    try:
+        chain.follow()
+        yield chain
+    finally:
+        remove_own(Output(registry.root, run))
     pointer = Path(registry.root) / POINTER
     if "://" not in registry.root and pointer.exists():
         clean_attempts(registry.root, run, pointer)
-    try:
-        yield registry.chain(run)
-    finally:
         remove_own(Output(registry.root, run))
 
 

@@ -23,6 +23,16 @@ HEADS = "heads.safetensors"
 
 
 @dataclass(frozen=True, config=STRICT)
+class FittedOn:
+    """What a policy was fitted from: a digest of what each shard of the table was made from, by
+    shard, and one of all options and costs.
+    """
+
+    shards: dict[str, str]
+    settings: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class Evidence:
     """How a policy came to be, and what it did on images it was not fitted on.
 
@@ -30,7 +40,8 @@ class Evidence:
     see losses.regret) and `exits` (share of images by the answer that labelled them) were measured
     on the part `measured_on`. `full` is the answer that the policy is measured against, and
     `full_cost` what it costs. `promise` is what was asked for, as text; `certificate` is None where
-    no proof was asked for. `reference` is what a run is audited against; older bundles have none.
+    no proof was asked for. `reference` is what a run is audited against, `fitted_on` says what was
+    seen; older bundles have neither.
     """
 
     method: str
@@ -49,6 +60,7 @@ class Evidence:
     regret: float
     versions: dict[str, str]
     reference: Reference | None = None
+    fitted_on: FittedOn | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -55,6 +55,12 @@ class Chain:
             step, content = step + 1, later
         return step, content
 
+    def follow(self) -> None:
+        """Move the pointer to the newest step, if its writer did not live to do so."""
+        step, content = self.newest()
+        if content is not None:
+            self._point(step, content)
+
     def append(self, step: int, content: bytes) -> bool:
         """Make this step, unless another has made it; returns whether it is ours."""
         name = step_name(step)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.fit import FitOptions
 from pipelines.job import AuditTable, read_job
 from pipelines.options import Runner, RunOptions
 from policy.errors import InputError
@@ -84,3 +85,50 @@ def test_what_is_not_exactly_a_job_is_refused(
 def test_a_missing_job_file_is_refused() -> None:
     with pytest.raises(InputError, match=r"/no/job.toml: the job file cannot be read: "):
         read_job("/no/job.toml")
+
+
+REFIT = """
+[refit]
+input = ["labelled/*.tar"]
+table = "table/"
+costs = "costs.json"
+method = "dag"
+max-loss = 0.01
+confidence = 0.95
+"""
+
+
+def test_the_refit_table_has_the_options_of_a_fit(tmp_path: Path) -> None:
+    refit = read_job(written(tmp_path, TEXT + REFIT)).refit
+    assert refit is not None
+    assert refit.input == (f"{tmp_path}/labelled/*.tar",)
+    assert refit.options("p") == FitOptions(
+        table=f"{tmp_path}/table",
+        policy="p",
+        costs=f"{tmp_path}/costs.json",
+        method="dag",
+        max_loss=0.01,
+        confidence=0.95,
+    )
+    assert read_job(written(tmp_path, TEXT)).refit is None
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "message"),
+    [
+        ("confidence = 0.95", "", "refit.max-loss and refit.confidence: only a policy with a prov"),
+        ("max-loss = 0.01", "budget = 2.0", "--confidence says how sure to be of a --max-loss"),
+        ('table = "table/"', "", "refit.table: Field required"),
+        ('["labelled/*.tar"]', "[]", "refit.input: no shards; wanted paths or globs: ["),
+        ('"dag"', '"magic"', "refit.method"),
+        ("[refit]", '[refit]\npolicy = "p"', "refit.policy: is for the command line; leave it out"),
+        ("[refit]", "[refit]\njson = true", "refit.json: is for the command line; leave it out"),
+        ("[refit]", "[refit]\ntest-share = 0.0", "refit.test-share 0: policies are compared on"),
+    ],
+)
+def test_what_is_no_refit_table_is_refused(
+    tmp_path: Path, found: str, instead: str, message: str
+) -> None:
+    path = written(tmp_path, TEXT + REFIT.replace(found, instead, 1))
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_job(path)
