@@ -29,10 +29,32 @@ COMMANDS = {
     "evaluate": ("pipelines.evaluate", "EvaluateOptions", "what a policy costs and gets right"),
     "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
+    "nightly": ("pipelines.nightly", "NightlyOptions", "label what is new since the last night"),
     "check": ("pipelines.check", "CheckOptions", "try what a run needs, with one worker"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
+    "refit": ("pipelines.refit", "RefitOptions", "fit on new labels, use it if better"),
+    "policy publish": (
+        "pipelines.policy_publish",
+        "PublishOptions",
+        "store one, label with it from now on",
+    ),
+    "policy list": ("pipelines.policy_list", "ListOptions", "the versions of a registry"),
+    "policy show": ("pipelines.policy_show", "ShowOptions", "one version, its proof and history"),
+    "policy rollback": (
+        "pipelines.policy_rollback",
+        "RollbackOptions",
+        "label with the one before again",
+    ),
 }
-"""Command -> module, options and one line of help; modules are imported when they are needed."""
+"""Command, of one word or two -> module, options and one line of help.
+
+Modules are imported when they are needed. The first word alone of several commands lists them.
+"""
+
+_GROUPS = {"", *(name.partition(" ")[0] for name in COMMANDS if " " in name)}
+"""What alone, or with --help, lists commands: nothing, and the first words of those of two."""
+
+_HELP = ("-h", "--help")
 
 EXPLAINED = {
     "extract": "pipelines.explain_extract",
@@ -64,15 +86,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     143: terminated. 1, with a traceback, is a bug in adalabel.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        _say(_overview())
-        return 0 if given else EXIT_USAGE
-    if given[0] == "--version":
+    if given[:1] == ["--version"]:
         _say(f"adalabel {version('adalabel')}")
         return 0
+    command, rest = _named(given)
+    if command in _GROUPS and (not rest or rest[0] in _HELP):
+        _say(_overview(command))
+        return 0 if rest else EXIT_USAGE
     keep_freed_memory()
-    with _ended_by_signals(given[0]):
-        return _told(given[0], given[1:])
+    with _ended_by_signals(command):
+        return _told(command, rest)
+
+
+def _named(given: list[str]) -> tuple[str, list[str]]:
+    """The command that the first words name, or all that begin with them; and what comes after.
+
+    A word that continues no command is kept with the first, so that it shows in the refusal.
+    """
+    if not given or given[0] in _HELP:
+        return "", given
+    words = 2 if given[0] in _GROUPS and len(given) > 1 and given[1] not in _HELP else 1
+    return " ".join(given[:words]), given[words:]
 
 
 def _told(command: str, arguments: list[str]) -> int:
@@ -138,7 +172,8 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 
 def _run(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
-        raise InputError(f"no such command; commands are {', '.join(COMMANDS)}")
+        group = command.partition(" ")[0]
+        raise InputError(f"no such command; commands are {', '.join(_those_of(group) or COMMANDS)}")
     module_name, options_name, _ = COMMANDS[command]
     module = importlib.import_module(module_name)
     ours, beam_args = _at_dashes(arguments)
@@ -179,10 +214,19 @@ def _at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:cut], arguments[cut + 1 :]
 
 
-def _overview() -> str:
-    lines = ["usage: adalabel COMMAND [flags] [-- Beam's own flags]", ""]
-    lines += [f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()]
+def _overview(group: str) -> str:
+    """The commands that begin with a word; all of them for none."""
+    found = _those_of(group) or list(COMMANDS)
+    width = max(map(len, found)) + 1
+    usage = f"{group} COMMAND [flags]" if group else "COMMAND [flags] [-- Beam's own flags]"
+    lines = [f"usage: adalabel {usage}", ""]
+    lines += [f"  {name:{width}}{COMMANDS[name][2]}" for name in found]
     return "\n".join([*lines, "", "adalabel COMMAND --help lists its flags."])
+
+
+def _those_of(group: str) -> list[str]:
+    """The commands of two words that begin with this one."""
+    return [name for name in COMMANDS if name.startswith(f"{group} ")]
 
 
 def _complain(command: str, problem: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.output import NEXT, Session
 from pipelines.promise import Reality, metric_of, reality, table_of
+from policy.alarm import Nights
 from policy.bundle import Bundle
 from policy.errors import Alarm, InputError
 from policy.manifest import LabelsManifest
@@ -53,11 +54,18 @@ def check_full(bundle: Bundle, engine: Engine, on_alarm: OnAlarm) -> None:
         )
 
 
-def watch_of(bundle: Bundle, on_alarm: OnAlarm, audit: AuditPlan | None, records: str) -> Watch:
+def watch_of(
+    bundle: Bundle,
+    on_alarm: OnAlarm,
+    audit: AuditPlan | None,
+    records: str,
+    nights: Nights = None,
+) -> Watch:
     """What workers watch for; `records` is the path that `keep_records` gave."""
     known = bundle.evidence.reference if bundle.evidence else None
     table = table_of(known) if audit and known else None
-    return Watch(table, on_alarm, records, audit.fraction if audit else 0.0, LOOK_SECONDS)
+    fraction = audit.fraction if audit else 0.0
+    return Watch(table, on_alarm, records, fraction, LOOK_SECONDS, nights)
 
 
 def compared(
@@ -65,17 +73,18 @@ def compared(
     bundle: Bundle,
     statistics: Mapping[str, Mapping[str, Any]],
     left: Mapping[str, int],
+    nights: Nights = None,
 ) -> Reality:
     """Compare what is done with the promise, and put an alarm down in the output if one is due.
 
-    `left` are the records of the shards that were not begun.
+    `left` are the records of the shards that were not begun; `nights` came before.
     """
     session.output.delete_folder(BEGUN)
-    before = read_alarm(session.output)
-    found, verdict = reality(bundle, statistics)
-    if before is None and verdict is not None and verdict.alarm:
-        before = raise_alarm(session.output, verdict)
-    return replace(found, alarm=before, not_begun=len(left), records_not_begun=sum(left.values()))
+    alarm = read_alarm(session.output)
+    found, verdict = reality(bundle, statistics, nights)
+    if alarm is None and verdict is not None and verdict.alarm:
+        alarm = raise_alarm(session.output, verdict)
+    return replace(found, alarm=alarm, not_begun=len(left), records_not_begun=sum(left.values()))
 
 
 def is_part_of_a_replacement(session: Session[LabelsManifest], found: Reality) -> bool:

@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.bounded import Teller
-from policy.bundle import read_bundle
+from pipelines.policy_source import read_policy
 from policy.errors import InputError, Unavailable, shown
 from policy.schema import from_json
 from transforms.findings import Finding, Report, failed, found, named, told
@@ -96,7 +96,7 @@ def _wanted(asked: Asked, teller: Teller) -> tuple[Wanted, float | None]:
     networks = _had("networks file", lambda: read_networks(asked.networks), _READABLE, teller)
     policy, bundle, shards = asked.policy, None, None
     if policy is not None:
-        bundle = _had("policy", lambda: read_bundle(policy), _READABLE, teller)
+        bundle = _had("policy", lambda: read_policy(policy).bundle, _READABLE, teller)
     if asked.input:
         shards = _had("input", lambda: match_shards(asked.input), _READABLE, teller)
     output, clock = tried(asked.probe)

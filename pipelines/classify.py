@@ -18,14 +18,16 @@ from pipelines.alarms import (
     is_part_of_a_replacement,
     watch_of,
 )
+from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.job_graph import JobGraph, job_graph
 from pipelines.labels import LABELS, Plan
 from pipelines.options import DryRunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
+from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
-from pipelines.words import listed
-from policy.bundle import Bundle, Evidence, read_bundle, write_bundle
+from policy.alarm import Nights
+from policy.bundle import Bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
@@ -33,7 +35,10 @@ from transforms.commit import Output
 from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
+from transforms.shards import Shard
 from transforms.watch import OnAlarm, keep_records, read_alarm
+
+__all__ = ["ClassifyOptions", "ClassifyReceipt", "label", "made_by", "run"]
 
 _LOG = logging.getLogger("adalabel")
 
@@ -45,7 +50,8 @@ class ClassifyOptions(ShardOptions, DryRunOptions):
     networks: str
     """The networks file (TOML); networks that the policy uses must be those it was fitted for."""
     policy: str
-    """The policy's folder, made by `adalabel fit`."""
+    """The policy's folder, made by `adalabel fit`; or a registry's (docs/policies.md), for its
+    CURRENT, with @VERSION for another: its number or the first digits of its digest."""
     output: str
     """Folder of the labels; shards already done there are skipped."""
     topk: int = 5
@@ -70,96 +76,46 @@ class ClassifyOptions(ShardOptions, DryRunOptions):
                 f"--audit-fraction {self.audit_fraction:g}: wanted 0 (no audit) to 1 (every image)"
             )
 
-    def labels_made_by(self, bundle: Bundle) -> dict[str, str]:
-        """What must be the same in all of a folder of labels."""
-        return {"policy": bundle.digest, "--topk": str(self.topk), **self.made_by}
-
-
-@dataclass(frozen=True)
-class ClassifyReceipt:
-    """What was promised and what came of it.
-
-    `statuses` counts rows by status, `exits` the labelled images by the answer that labelled them.
-    `cost` is the mean per image that networks ran on, in `unit`; `speedup` compares it with
-    `full_cost`, that of `full` alone, and is None where nothing was run.
-    `promise` is what the policy did when it was fitted, `reality` what came of it here.
-    `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
-    `images_per_second` is the rate from the first shard's start to the last one's end.
-    """
-
-    output: str
-    shards: int
-    records: int
-    statuses: dict[str, int]
-    account: Account
-    exits: dict[str, int]
-    unit: str
-    cost: float
-    full: str
-    full_cost: float
-    speedup: float | None
-    newly_labelled: int
-    seconds: float
-    images_per_second: float
-    promise: Evidence | None
-    reality: Reality
-
-    def text(self) -> str:
-        """For people."""
-        this_run = "nothing to do, all was done before"
-        if self.newly_labelled:
-            this_run = (
-                f"{self.newly_labelled} records in {self.seconds:.1f} s with start-up, "
-                f"{self.images_per_second:.1f} images/s while labelling"
-            )
-        lines = [
-            f"{self.output}: {self.shards} shards, {self.account.text()}",
-            f"  exits     {listed(self.exits)}",
-            (
-                f"  realised  {self.cost:.4g} {self.unit} per image by calibrated costs; always "
-                f"{self.full} {self.full_cost:.4g}"
-                + (f", {self.speedup:.2f}x as much" if self.speedup else "")
-            ),
-            *self.reality.lines(self.cost, self.unit),
-            f"  this run  {this_run}",
-        ]
-        if self.promise:
-            p = self.promise
-            lines.insert(
-                2,
-                f"  expected  {p.cost:.4g} {self.unit} per image, {p.metric} {p.objective} "
-                f"{p.regret:.4f} (asked: {p.promise}; seen on {p.parts[p.measured_on]} images not "
-                "fitted on)",
-            )
-        return "\n".join(lines)
-
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
-    networks, bundle = read_networks(options.networks), read_bundle(options.policy)
     shards = options.shards()
     options.check_reach((options.output, *(shard.path for shard in shards)))
+    return label(options, shards, None, beam_args)
+
+
+def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
+    """All that decides the labels."""
+    return {**source.made_by, "--topk": str(options.topk), **options.made_by}
+
+
+def label(
+    options: ClassifyOptions, shards: Sequence[Shard], nights: Nights, beam_args: Sequence[str]
+) -> ClassifyReceipt:
+    """Label these shards, after those of earlier `nights` with this policy (policy/alarm.py)."""
+    networks, source = read_networks(options.networks), read_policy(options.policy)
+    bundle = source.bundle
     engine = load_for_policy(networks, bundle, options.launcher)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
-    made_by = options.labels_made_by(bundle)
-    with opened(options.output, options.mode, LABELS, made_by) as session:
+    makers = made_by(options, source)
+    with opened(options.output, options.mode, LABELS, makers) as session:
         check_before(session, options.on_alarm)
         records = count_all(shards)
-        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, made_by)
+        plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, makers)
         start = time.monotonic()
         if plan.to_do:
             counts = keep_records(session.output, records)
-            watch = watch_of(bundle, options.on_alarm, audit, counts)
-            wanted = LabelOptions(session.output, options.topk, made_by, audit, watch)
+            watch = watch_of(bundle, options.on_alarm, audit, counts, nights)
+            wanted = LabelOptions(session.output, options.topk, makers, audit, watch)
             write_bundle(session.output.own("policy"), bundle)
-            label = Label(networks, session.output.own("policy"), wanted, options.worker)
+            transform = Label(networks, session.output.own("policy"), wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
-            run_shards(label, todo, session.output, (session.output.path, ".json"), beam_args)
+            run_shards(transform, todo, session.output, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
-        outcome = _outcome(plan, records, bundle, options.on_alarm, seconds)
-        receipt = _receipt(options.output, bundle, outcome)
+        outcome = _outcome(plan, records, bundle, options.on_alarm, nights, seconds)
+        receipt = _receipt(options.output, source, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
     return receipt
@@ -186,7 +142,12 @@ class _Outcome:
 
 
 def _outcome(
-    plan: Plan, records: Mapping[str, int], bundle: Bundle, on_alarm: OnAlarm, seconds: float
+    plan: Plan,
+    records: Mapping[str, int],
+    bundle: Bundle,
+    on_alarm: OnAlarm,
+    nights: Nights,
+    seconds: float,
 ) -> _Outcome:
     """Add up what is done. After an alarm, a run that is to stop has left shards undone."""
     statistics = plan.statistics()
@@ -194,7 +155,7 @@ def _outcome(
     left = {name: n for name, n in records.items() if stopped and name not in statistics}
     begun = {name: n for name, n in records.items() if name not in left}
     account = account_for(statistics.values(), begun)
-    found = compared(plan.session, bundle, statistics, left)
+    found = compared(plan.session, bundle, statistics, left, nights)
     return _Outcome(statistics, {**plan.old, **plan.new}, account, found, seconds)
 
 
@@ -214,8 +175,8 @@ def _publish(
     plan.publish()
 
 
-def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
-    statistics = outcome.statistics.values()
+def _receipt(output: str, source: Source, outcome: _Outcome) -> ClassifyReceipt:
+    statistics, bundle = outcome.statistics.values(), source.bundle
     graph = bundle.policy.graph
     statuses, exits = Counter[str](), Counter[str]()
     for shard in statistics:
@@ -243,6 +204,8 @@ def _receipt(output: str, bundle: Bundle, outcome: _Outcome) -> ClassifyReceipt:
         newly_labelled=newly_labelled,
         seconds=outcome.seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,
+        policy=bundle.digest,
+        version=source.version,
         promise=bundle.evidence,
         reality=outcome.reality,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from pipelines.options import CommandOptions
-from policy.bundle import read_bundle
+from pipelines.policy_source import read_policy
 from policy.costs import read_costs
 from policy.errors import InputError
 from policy.evaluate import Evaluation, evaluate
@@ -20,7 +20,8 @@ class EvaluateOptions(CommandOptions):
     table: str
     """The table's folder; best one that the policy was not fitted on."""
     policy: str
-    """The policy's folder, made by `adalabel fit`."""
+    """The policy's folder, made by `adalabel fit`; or a registry's, with @VERSION for another than
+    its CURRENT."""
     costs: str | None = None
     """Costs to count in (JSON); without it, those the policy was fitted for."""
 
@@ -55,7 +56,7 @@ class EvaluateReceipt(Evaluation):
 
 def run(options: EvaluateOptions) -> EvaluateReceipt:
     """Check that policy and table speak of the same networks, then replay."""
-    bundle = read_bundle(options.policy)
+    bundle = read_policy(options.policy).bundle
     table = read_table(options.table)
     for name, fingerprint in bundle.fingerprints.items():
         network = table.networks.get(name)

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from pipelines.classify import ClassifyOptions, job
+from pipelines.classify import ClassifyOptions, job, made_by
 from pipelines.dry_run import DryRun, Todo
 from pipelines.labels import LABELS, Plan, done_and_outdated
 from pipelines.output import looked_at
+from pipelines.policy_source import read_policy
 from pipelines.pricing import Pricing, Quote, check_costs, pricing
 from pipelines.run_shards import count_all
-from policy.bundle import Bundle, read_bundle
+from policy.bundle import Bundle
 from policy.costs import Calibration, read_costs
 from policy.errors import InputError
 from policy.graph import StageGraph
@@ -29,7 +30,8 @@ _UNKNOWN_STAGES = (
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> DryRun:
     """Look at everything as a run would, and hold nothing: a run may go on meanwhile."""
-    networks, bundle = read_networks(options.networks), read_bundle(options.policy)
+    networks, source = read_networks(options.networks), read_policy(options.policy)
+    bundle = source.bundle
     shards = options.shards()
     options.check_reach((options.output, *(shard.path for shard in shards)))
     start = time.monotonic()
@@ -37,24 +39,27 @@ def run(options: ClassifyOptions, beam_args: Sequence[str]) -> DryRun:
     check_fits(bundle, engine)
     loaded = time.monotonic() - start
     counts = count_all(shards)
-    todo = labels_to_do(options, bundle, {shard: counts[shard.name] for shard in shards})
+    todo = labels_to_do(
+        options, made_by(options, source), {shard: counts[shard.name] for shard in shards}
+    )
     told = explained("classify", options, bundle, todo, (loaded, tuple(beam_args)))
     if options.on == "local":
         return told
     return replace(told, job=job(options, todo.shards, beam_args))
 
 
-def labels_to_do(options: ClassifyOptions, bundle: Bundle, records: Mapping[Shard, int]) -> Todo:
+def labels_to_do(
+    options: ClassifyOptions, makers: Mapping[str, str], records: Mapping[Shard, int]
+) -> Todo:
     """What a run would have to do of these shards, which hold so many records each."""
-    made_by = options.labels_made_by(bundle)
-    session = looked_at(options.output, options.mode, LABELS, made_by)
+    session = looked_at(options.output, options.mode, LABELS, makers)
     refused = None
     try:
-        plan = Plan.of(session, records, made_by)
+        plan = Plan.of(session, records, makers)
     except InputError as error:  # shards that changed
         refused = str(error)
-        plan = Plan.of(replace(session, mode="retry-failed"), records, made_by)
-    _, changed = done_and_outdated(session.place, records, made_by)
+        plan = Plan.of(replace(session, mode="retry-failed"), records, makers)
+    _, changed = done_and_outdated(session.place, records, makers)
     return Todo.of(records, plan.to_do, len(changed), refused)
 
 

@@ -1,14 +1,16 @@
 """adalabel fit: learn from a table when to stop, choose a policy by loss or by budget, report."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Literal
 
 from pipelines.fit_report import write_report
 from pipelines.options import CommandOptions
-from policy.bundle import Bundle, Evidence, write_bundle
+from policy.bundle import Bundle, Evidence, FittedOn, write_bundle
 from policy.certify import Certificate
 from policy.costs import read_costs
 from policy.errors import InputError
@@ -27,6 +29,8 @@ from policy.table import Table, read_table
 from transforms.fit_heads import fit_exits
 
 _LOG = logging.getLogger("adalabel")
+
+_PLACES = ("json", "table", "policy", "costs")  # where things lie decides nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +174,19 @@ def run(options: FitOptions) -> FitReceipt:
     return receipt
 
 
+def settings_of(options: FitOptions) -> str:
+    """A digest of all that decides a policy beside the table: options, and the costs' content."""
+    own = {field.name: getattr(options, field.name) for field in fields(FitOptions)}
+    known = {name: own[name] for name in sorted(own) if name not in _PLACES}
+    costs = None if options.costs is None else asdict(read_costs(options.costs))
+    return short_digest(json.dumps([known, costs], sort_keys=True))
+
+
+def short_digest(text: str) -> str:
+    """The first 16 digits of a text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _with_exits(options: FitOptions, table: Table) -> tuple[Table, dict[str, Head]]:
     """The table at the asked costs, with the answers of exits whose heads are fitted first."""
     costs = None if options.costs is None else read_costs(options.costs)
@@ -212,6 +229,10 @@ def _bundle(
         stages=stage_shares(fitted.policy, held_out),
         offers=offers(fitted.proposed.values(), held_out),
         calibration=None if options.costs is None else read_costs(options.costs).calibration,
+        fitted_on=FittedOn(
+            shards={name: short_digest(shard.made_from) for name, shard in table.shards.items()},
+            settings=settings_of(options),
+        ),
     )
     return Bundle(
         policy=fitted.policy,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.accounting import has_failed
-from pipelines.output import Kind, Session, marker_sums
+from pipelines.output import LABELS_MANIFEST, Kind, Session, marker_sums
 from pipelines.words import changed
 from policy.errors import InputError
 from policy.manifest import LabelsManifest, WrittenFile
@@ -46,7 +46,7 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-LABELS = Kind("_manifest.json", LabelsManifest, _strays)
+LABELS = Kind(LABELS_MANIFEST, LabelsManifest, _strays)
 
 
 @dataclass(frozen=True)

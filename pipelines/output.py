@@ -27,8 +27,13 @@ from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
 
+VERSION = "policy version"
+"""What an output says of the version of a registry that its policy is, if it is one."""
+
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
+LABELS_MANIFEST = "_manifest.json"
+NIGHTS = {"made by": "adalabel nightly"}
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
 _NOWHERE = "_none"
@@ -85,6 +90,21 @@ def opened(
     What an earlier run left half done is finished or removed first. Raises OutputInUse if another
     run holds it, and InputError if it holds what was made by something else.
     """
+    with held(root) as place:
+        if made_by is not None:
+            _refuse_nights(place)
+        known = _settled(kind, place)
+        output = place if mode == "resume" else replace(place, folder=NEXT)
+        if made_by is not None:
+            output = _guarded(output, mode, made_by)
+        elif mode != "resume":
+            place.delete_folder(NEXT)
+        yield Session(kind, mode, output, known)
+
+
+@contextmanager
+def held(root: str) -> Iterator[Output]:
+    """Hold a folder while the body runs, and clean up behind runs that are over."""
     check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
@@ -92,14 +112,8 @@ def opened(
             clean_bucket(place)
         else:
             clean_attempts(root, run, Path(root) / LOCK)
-        known = _settled(kind, place)
-        output = place if mode == "resume" else replace(place, folder=NEXT)
-        if made_by is not None:
-            output = _guarded(output, mode, made_by)
-        elif mode != "resume":
-            place.delete_folder(NEXT)
         try:
-            yield Session(kind, mode, output, known)
+            yield place
         except HandedOver:
             raise  # workers still read the run's own files; the next run removes them
         except BaseException:
@@ -118,13 +132,26 @@ def looked_at(
     check_place(root)
     place = Output(root, "")
     if mode != "overwrite":
-        check_made_by(root, (_said(place) or {"made_by": made_by})["made_by"], made_by)
+        check_made_by(root, (said_of(place) or {"made_by": made_by})["made_by"], made_by)
     output = place
     if mode != "resume":
         output = replace(place, folder=NEXT)
-        if _said(output) != {"mode": mode, "made_by": dict(made_by)}:
+        if said_of(output) != {"mode": mode, "made_by": dict(made_by)}:
             output = replace(place, folder=_NOWHERE)  # a run would remove what is there
     return Session(kind, mode, output, known_manifest(root, kind))
+
+
+def is_of_nights(place: Output) -> bool:
+    """Whether a folder is that of `adalabel nightly`."""
+    return (said_of(place) or {}).get("made_by") == NIGHTS
+
+
+def _refuse_nights(place: Output) -> None:
+    if is_of_nights(place):
+        raise InputError(
+            f"{place.root}: holds the labels of many nights, and only `adalabel nightly` writes "
+            "there; choose another --output"
+        )
 
 
 def check_place(root: str) -> None:
@@ -142,15 +169,15 @@ def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
     place = replace(output, folder="")
     says: dict[str, Any] = {"mode": mode, "made_by": dict(made_by)}
     if mode != "overwrite":
-        check_made_by(place.root, (_said(place) or says)["made_by"], made_by)
-    if mode != "resume" and _said(output) != says:
+        check_made_by(place.root, (said_of(place) or says)["made_by"], made_by)
+    if mode != "resume" and said_of(output) != says:
         place.delete_folder(NEXT)  # of a run that was stopped, and of no use to this one
     output.create(RUN, json.dumps(says, indent=2).encode())
     return replace(output, says=output.read(RUN, "what the folder says of itself"))
 
 
-def _said(output: Output) -> dict[str, Any] | None:
-    """What an output says of itself, or what is being made for it."""
+def said_of(output: Output) -> dict[str, Any] | None:
+    """What an output says of itself, or what is being made for it; None where it says nothing."""
     path = f"{output.path}/{RUN}"
     if not exists(path):
         return None
@@ -181,8 +208,21 @@ def check_made_by(root: str, found: Mapping[str, str], wanted: Mapping[str, str]
         if found.get(name) != wanted.get(name):
             raise InputError(
                 f"{root}: was made with {name} {found.get(name)}, this run has {wanted.get(name)}; "
-                "choose another --output, or replace all of it with --mode overwrite"
+                f"{_hint(found, wanted)}choose another --output, or replace all of it with --mode "
+                "overwrite"
             )
+
+
+def _hint(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """What to do where only the registry's CURRENT has moved since the output was begun."""
+    before, now = found.get(VERSION), wanted.get(VERSION)
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"it was begun with version {before} of a registry, and --policy names version {now}: "
+        "CURRENT has moved, or another was named. To go on with the one it was begun with, give "
+        f"--policy REGISTRY@{before.partition(' ')[0]}; or "
+    )
 
 
 def _settled(kind: Kind[ManifestT], place: Output) -> ManifestT | None:
@@ -217,6 +257,6 @@ def _settle(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> Manifest
 
 def _dropped(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> set[str]:
     """The files that are not part of the result any more: all others, once it was overwritten."""
-    said = _said(replace(place, folder=NEXT))
+    said = said_of(replace(place, folder=NEXT))
     overwritten = said is not None and said["mode"] == "overwrite"
     return (kind.strays(place.root) | {ALARM}) - staged.files.keys() if overwritten else set()

@@ -25,6 +25,16 @@ HEADS = "heads.safetensors"
 
 
 @dataclass(frozen=True, config=STRICT)
+class FittedOn:
+    """What a policy was fitted from: a digest of what each shard of the table was made from, by
+    shard, and one of all options and costs.
+    """
+
+    shards: dict[str, str]
+    settings: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class Evidence:
     """How a policy came to be, and what it did on images it was not fitted on.
 
@@ -33,8 +43,9 @@ class Evidence:
     on the part `measured_on`. `full` is the answer that the policy is measured against, and
     `full_cost` what it costs. `promise` is what was asked for, as text; `certificate` is None where
     no proof was asked for. `reference` is what a run is audited against. `stages` is the share of
-    the images that each stage ran for, `offers` are other policies that were to choose from, and
-    `calibration` says what the costs were measured on. Older bundles have none of these.
+    the images that each stage ran for, `offers` are other policies that were to choose from,
+    `calibration` says what the costs were measured on, and `fitted_on` what was seen. Older bundles
+    have none of these.
     """
 
     method: str
@@ -56,6 +67,7 @@ class Evidence:
     stages: dict[str, float] = field(default_factory=dict)
     offers: tuple[Offer, ...] = ()
     calibration: Calibration | None = None
+    fitted_on: FittedOn | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -128,17 +140,30 @@ def write_bundle(folder: str, bundle: Bundle) -> None:
 
 def read_bundle(folder: str) -> Bundle:
     """Read a bundle; raises InputError on anything that is not exactly one."""
+    return bundle_of(read_files(folder), folder)
+
+
+def read_files(folder: str) -> dict[str, bytes]:
+    """The files of a bundle that decide labels, by name; raises InputError without a policy."""
     path = f"{folder}/{POLICY}"
     if not exists(path):
         raise InputError(f"{folder}: no {POLICY} there; make one with `adalabel fit --policy`")
-    found = from_json(_PolicyFile, read_bytes(path, "the policy", MOST_BYTES), path)
+    files = {POLICY: read_bytes(path, "the policy", MOST_BYTES)}
+    if _parsed(files[POLICY], folder).heads is not None:
+        files[HEADS] = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
+    return files
+
+
+def bundle_of(files: Mapping[str, bytes], folder: str) -> Bundle:
+    """A bundle from the content of its files; raises InputError on anything that is not one."""
+    found = _parsed(files[POLICY], folder)
     policy: Routing = found.policy
     if found.mixed_with is not None:
         other = found.mixed_with
         policy = Mixture(found.policy, other.policy, other.share, other.seed)
     heads: dict[str, Head] = {}
     if found.heads is not None:
-        content = read_bytes(f"{folder}/{HEADS}", "the exits' heads")
+        content = files.get(HEADS, b"")
         if _sha256(content) != found.heads:
             raise InputError(
                 f"{folder}/{HEADS}: does not belong to {POLICY} beside it (SHA-256 "
@@ -146,3 +171,7 @@ def read_bundle(folder: str) -> Bundle:
             )
         heads = heads_from_bytes(content, f"{folder}/{HEADS}")
     return Bundle(policy, found.class_names, found.fingerprints, found.evidence, heads)
+
+
+def _parsed(content: bytes, folder: str) -> _PolicyFile:
+    return from_json(_PolicyFile, content, f"{folder}/{POLICY}")

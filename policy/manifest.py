@@ -40,3 +40,23 @@ class LabelsManifest:
     shards: dict[str, int]
     inputs: dict[str, str]
     files: dict[str, WrittenFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MadeIn:
+    """What the labels of a night are made by, and the policy's number in the registry."""
+
+    made_by: dict[str, str]
+    policy_version: int
+
+
+@dataclass(frozen=True, config=STRICT)
+class NightsManifest(LabelsManifest):
+    """What stands of the labels of many nights: for each shard, those of one of them.
+
+    `nights` names those that still have labels here, `night_of` that of each shard. All files lie
+    below `at`; what they superseded is not named.
+    """
+
+    nights: dict[str, MadeIn] = field(kw_only=True)
+    night_of: dict[str, str] = field(kw_only=True)

@@ -1,9 +1,9 @@
 """Reading the table: every answer for the same images, aligned, and the graph that made them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,20 @@ IMPORTED = "imported:"
 
 
 @plain_dataclass(frozen=True)
+class TableShard:
+    """A shard of a table: how many records it has, and what it was made from, if that is known."""
+
+    records: int
+    made_from: str
+
+
+@plain_dataclass(frozen=True)
 class Table:
     """n labelled images: keys [n], labels [n] int32, and each answer for them.
 
     `rejected` counts the rows left out, by status; unlabelled rows count as "unlabelled". `places`
     [n] are the numbers of the rows' records, counting all of all shards in the manifest's order;
-    None for a table that no folder holds.
+    None for a table that no folder holds. `shards` by name, in that order.
     """
 
     graph: StageGraph
@@ -50,6 +58,7 @@ class Table:
     networks: dict[str, TableNetwork]
     rejected: dict[str, int]
     places: NDArray[np.intp] | None = None
+    shards: Mapping[str, TableShard] = field(default_factory=dict)
 
     def take(self, rows: NDArray[np.intp]) -> "Table":
         """The same table with only these rows."""
@@ -84,6 +93,15 @@ class Table:
                     "networks file that the table was extracted with."
                 )
         return replace(self, graph=self.graph.with_costs(costs.costs, costs.unit))
+
+    def of_shards(self, names: Collection[str]) -> NDArray[np.bool_]:
+        """[n], whether each row's record is of one of these shards."""
+        if self.places is None:
+            raise ValueError("a table that no folder holds has no shards")
+        ends = np.cumsum([shard.records for shard in self.shards.values()])
+        wanted = np.array([name in names for name in self.shards])
+        found: NDArray[np.bool_] = wanted[np.searchsorted(ends, self.places, side="right")]
+        return found
 
     @property
     def k(self) -> int:
@@ -164,6 +182,10 @@ def _read(table: str, manifest: TableManifest, k: int | None) -> Table:
         networks=manifest.networks,
         rejected=rejected,
         places=np.flatnonzero(good),
+        shards={
+            name: TableShard(records, manifest.inputs.get(name, ""))
+            for name, records in manifest.shards.items()
+        },
     )
 
 

@@ -56,6 +56,18 @@ def test_after_any_fault_readers_see_one_result_and_the_next_run_makes_it_whole(
         assert [row[what] for what in ("torn reads", "lost", "duplicated")] == ["0", "0", "0"]
 
 
+@needs_compiler
+@pytest.mark.parametrize("every", [37, pytest.param(5, marks=pytest.mark.slow)])
+def test_after_any_fault_a_registry_has_the_old_current_or_the_new(every: int) -> None:
+    command = [sys.executable, "-m", "benchmarks.faults.policies", "--every", str(every)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = rows(run.stdout)
+    assert [row["run"] for row in found] == ["publish the first", "publish another", "rollback"]
+    for row in found:
+        assert int(row["old"]) + int(row["new"]) == int(row["survived"]) == int(row["injected"]) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize(

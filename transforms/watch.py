@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from policy.alarm import THRESHOLD, Audits, Verdict, verdict
+from policy.alarm import THRESHOLD, Audits, Nights, Verdict, verdict
 from policy.errors import Unavailable
 from policy.schema import parse_json
 from transforms.commit import Output, existing
@@ -48,7 +48,7 @@ class Watch:
 
     `table` is None where there is nothing to compare with. `records` is the path that
     `keep_records` gave; a `fraction` of them is audited. `seconds` is the least time between two
-    looks of a worker.
+    looks of a worker. `nights` came before (policy/alarm.py).
     """
 
     table: Audits | None
@@ -56,6 +56,7 @@ class Watch:
     records: str
     fraction: float
     seconds: float
+    nights: Nights = None
 
 
 class Watcher:
@@ -98,7 +99,8 @@ class Watcher:
         begun = existing(f"{path}/{BEGUN}", _BEGUN) & ours.keys()
         under_way = [ours[name] for name in begun - self._finished.keys()]
         finished = list(self._finished.values())
-        found = seen_early(self.watch.table, finished, under_way, self.watch.fraction)
+        fraction, nights = self.watch.fraction, self.watch.nights
+        found = seen_early(self.watch.table, finished, under_way, fraction, nights)
         if found.alarm:
             _LOG.warning("%s", raise_alarm(self.output, found))
         return found.alarm
@@ -120,7 +122,11 @@ def read_records(path: str) -> dict[str, int]:
 
 
 def seen_early(
-    table: Audits, finished: Sequence[Audits], under_way: Sequence[int], fraction: float
+    table: Audits,
+    finished: Sequence[Audits],
+    under_way: Sequence[int],
+    fraction: float,
+    nights: Nights = None,
 ) -> Verdict:
     """The test after finished shards, and with those under way, by records, at their best.
 
@@ -128,7 +134,8 @@ def seen_early(
     """
     audited = sum(shard.audited for shard in finished)
     most = sum(min(n, math.ceil(fraction * n + 4 * math.sqrt(fraction * n) + 4)) for n in under_way)
-    return verdict(table, [Audits(audited + most, sum(shard.disagreed for shard in finished))])
+    disagreed = sum(shard.disagreed for shard in finished)
+    return verdict(table, [Audits(audited + most, disagreed)], nights)
 
 
 def audits_of(statistics: Mapping[str, Any]) -> Audits:
@@ -145,6 +152,11 @@ def raise_alarm(output: Output, found: Verdict) -> str:
     return read_alarm(output) or message_of(found)
 
 
+def carry_alarm(output: Output, message: str) -> None:
+    """Put an alarm of an earlier night down in the output of a new one, so that it stands there."""
+    output.create(ALARM, json.dumps({"message": message}, indent=2).encode())
+
+
 def read_alarm(output: Output) -> str | None:
     """The message of the alarm that stands in an output, if one does."""
     if not exists(f"{output.path}/{ALARM}"):
@@ -157,8 +169,9 @@ def message_of(found: Verdict) -> str:
     """What was seen, in a sentence."""
     total = found.total
     rate = total.disagreed / total.audited if total.audited else 0.0
+    since = f" of the last {found.nights} nights" if found.nights > 1 else ""
     return (
-        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}) disagree with the full "
-        f"network; by the table at most {found.bound:.2%} would (evidence "
+        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}){since} disagree with "
+        f"the full network; by the table at most {found.bound:.2%} would (evidence "
         f"{found.highest:.3g} to 1, alarm at {THRESHOLD:g})"
     )

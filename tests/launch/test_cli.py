@@ -79,7 +79,7 @@ def options_of(command: str) -> Any:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_every_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     text = capsys.readouterr().out
     assert stopped.value.code == 0
     assert f"adalabel {command}" in text
@@ -94,7 +94,7 @@ def test_help_shows_defaults_and_what_is_required(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     text = capsys.readouterr().out
     assert len(re.findall(r"\(default: .*?\)|\(required\)", text)) == len(
         fields(options_of(command))
@@ -115,7 +115,27 @@ def test_the_overview_lists_every_command(
     assert main(arguments) == code
     text = capsys.readouterr().out
     assert text.startswith("usage: adalabel COMMAND")
-    assert set(COMMANDS) <= set(text.split())
+    assert all(f"  {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["policy"], 2), (["policy", "-h"], 0), (["policy", "--help"], 0)]
+)
+def test_the_first_word_of_several_commands_lists_them(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: adalabel policy COMMAND [flags]"
+    named = [" ".join(line.split()[:2]) for line in lines[1:] if line.startswith("  ")]
+    assert named == ["policy publish", "policy list", "policy show", "policy rollback"]
+
+
+def test_a_wrong_second_word_is_told_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "publsh", "--registry", "r"]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("adalabel policy publsh: no such command; commands are policy publish, ")
+    assert "classify" not in text
 
 
 def test_arguments_come_from_the_command_line(
@@ -187,7 +207,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_flag_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--no-such-flag", "3"])
+        main([*command.split(), "--no-such-flag", "3"])
     assert stopped.value.code == 2
     assert capsys.readouterr().out == ""
 

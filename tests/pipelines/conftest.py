@@ -13,12 +13,15 @@ import pytest
 import tiny
 import tiny_images
 import tiny_networks
+import tiny_refits
 import torch
 from safetensors.torch import save_file
 
 from launch.runners import local
 from pipelines import classify, evaluate, extract, fit
+from pipelines.refit import RefitReceipt
 from policy.rows import OK
+from policy.rules import always
 
 CLASSES = 6
 NETWORKS = {"small": (4, 16), "big": (8, 24)}  # channels, side of the input
@@ -141,3 +144,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made.extract()
     made.fit()
     return made
+
+
+@pytest.fixture(scope="session")
+def first(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tiny_refits.Lab, RefitReceipt]:
+    """The first refit of a job, on the shards a and b. Not to be changed."""
+    shards, folder = tmp_path_factory.mktemp("shards"), tmp_path_factory.mktemp("refit") / "lab"
+    tiny_refits.make_shards(shards, world.networks_file(folder / "networks"))
+    lab = tiny_refits.Lab(folder, shards)
+    lab.job()
+    return lab, lab.refit()
+
+
+@pytest.fixture(scope="session")
+def second(
+    first: tuple[tiny_refits.Lab, RefitReceipt], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tiny_refits.Lab, RefitReceipt, tiny_refits.Seen]:
+    """The shard c arrives, and the policy in use, fitted on a and b, is needlessly dear."""
+    lab = first[0].at(tmp_path_factory.mktemp("second") / "lab")
+    own = lab.registry.read(lab.registry.versions()[0])
+    dear = tiny_refits.with_policy(own, lambda bundle: always(bundle.policy.graph, "big"))
+    lab.put_into_use(dear)
+    lab.arrive()
+    with pytest.MonkeyPatch.context() as patch:
+        seen = tiny_refits.Seen(patch)
+        return lab, lab.refit(), seen
