@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipelines.bounded import results
-from pipelines.check_job import Answered, Asked, Taken, check_job, remedy_for
+from pipelines.check_job import Answered, Asked, Taken, check_job, remedy_for, removed
 from pipelines.options import PlaceOptions
 from pipelines.output import check_place
 from policy.errors import InputError, Unavailable
 from transforms.findings import Finding, failed
-from transforms.output_probe import Probe, missing_folders, remove
+from transforms.output_probe import Probe, missing_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +90,9 @@ def run(options: CheckOptions, beam_args: Sequence[str]) -> CheckReceipt:
     except Unavailable as error:
         said.append(failed("worker", str(error), remedy_for("", beam_args), error.exit_code))
     finally:
-        remove(probe, made)
+        left = removed(asked)
     findings = tuple(one for one in said if isinstance(one, Finding))
+    findings = findings if left.ok else (*findings, left)
     hosts = tuple(dict.fromkeys(one.host for one in said if isinstance(one, Answered)))
     good = bool(hosts) and all(finding.ok for finding in findings)
     return CheckReceipt(options.output, options.on, good, hosts, findings)

@@ -119,12 +119,18 @@ def _clock(probe: Probe, name: str) -> float | None:
     return now - times[0] if times and times[0] else None
 
 
-def remove(probe: Probe, made: Sequence[Path]) -> None:
-    """Remove everything of a check, and the folders that were made for it if they are empty."""
+def remove(probe: Probe, made: Sequence[Path]) -> str:
+    """Remove everything of a check, and the folders that were made for it if they are empty.
+
+    Returns what was removed. Raises InputError if something stays, and what the file system raises.
+    """
     if "://" in probe.root:
         probe.output.delete_folder("")
-        return
+        return probe.folder
     shutil.rmtree(probe.folder, ignore_errors=True)
     for folder in made:
         with suppress(OSError):
             folder.rmdir()
+    if Path(probe.folder).exists():
+        raise InputError(f"{probe.folder}: cannot be removed")
+    return probe.folder

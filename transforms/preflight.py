@@ -116,7 +116,7 @@ def probe_output(wanted: Wanted, host: str) -> Report:
     if shared and found("report", lambda: _reported(probe, report), WRITABLE).ok:
         return report
     if not shared:
-        remove(probe, made)
+        found("removal", lambda: remove(probe, made), WRITABLE)
     raise told_by(report)
 
 

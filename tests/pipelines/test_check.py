@@ -23,7 +23,7 @@ from launch.runners import local
 from pipelines import check
 from pipelines.bounded import Teller
 from pipelines.check import CheckOptions, CheckReceipt
-from pipelines.check_job import Asked, Taken
+from pipelines.check_job import Answered, Asked, Taken
 from policy.errors import InputError
 from transforms.findings import Finding, failed
 
@@ -135,6 +135,19 @@ def test_a_runner_that_never_answers_ends_in_a_message(
     assert said in last.said
     assert last.remedy == "start the worker pool at w:5, where every task manager can reach it"
     assert (found.ok, found.exit_code) == (False, 5)
+
+
+def quick(_asked: Asked, teller: Teller) -> None:
+    teller.say(Answered("w1"))
+
+
+def test_a_probe_that_cannot_be_removed_is_a_failure(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "check_job", quick)
+    monkeypatch.setattr(check, "removed", lambda _: failed("removal", "stays", "by hand"))
+    found = check.run(CheckOptions(**options), [])
+    assert (found.ok, found.exit_code, found.findings[0].said) == (False, 2, "stays")
 
 
 def test_the_command_tells_all_and_ends_with_the_exit_code(

@@ -102,3 +102,11 @@ def test_in_a_bucket_nothing_is_a_folder(monkeypatch: pytest.MonkeyPatch) -> Non
     assert missing_folders("gs://b/c") == ()
     remove(Probe("gs://b/c", "t"), ())
     assert deleted == ["gs://b/c/_preflight.t"]
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Probe.of(str(tmp_path))
+    write_launcher(probe)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    with pytest.raises(InputError, match=rf"{probe.folder}: cannot be removed"):
+        remove(probe, ())
