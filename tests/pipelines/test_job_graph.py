@@ -1,6 +1,5 @@
 """The job that a run would hand to its runner, as that runner's own code makes it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +143,6 @@ def test_what_beam_refuses_is_told_as_a_flag() -> None:
     flags = preset(Runner("dataflow", 1, (*FLAGS, "--project=No Project")))
     with pytest.raises(InputError, match=r"what comes after -- is refused by Beam: .*Project ID"):
         job_graph(beam.Reshuffle(), 3, flags)
-
-
-def test_without_dataflows_client_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "apache_beam.runners.dataflow.internal.apiclient", None)
-    monkeypatch.delattr("apache_beam.runners.dataflow.internal.apiclient", raising=False)
-    with pytest.raises(InputError, match=r"not installed .*pip install 'adalabel\[dataflow\]'"):
-        job_graph(beam.Reshuffle(), 3, preset(Runner("dataflow", 1, FLAGS)))
 
 
 def test_what_is_sent_to_dataflow_says_how_many_machines_and_processes() -> None:
