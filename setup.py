@@ -12,7 +12,6 @@ setup(
     package_data={"policy": ["*.j2"]},
     install_requires=[
         "apache-beam>=2.76,<3",
-        "google-auth-httplib2>=0.1",
         "google-cloud-storage>=2.16",
         "google-crc32c>=1.5",
         "jinja2>=3.1",
@@ -33,8 +32,9 @@ setup(
         "tyro>=0.9",
     ],
     extras_require={
-        "dataflow": ["google-cloud-dataflow-client>=0.13,<0.14"],
+        "dataflow": ["google-auth-httplib2>=0.1", "google-cloud-dataflow-client>=0.13,<0.14"],
         "test": [
+            "google-auth-httplib2>=0.1",
             "google-cloud-dataflow-client>=0.13,<0.14",
             "hypothesis>=6.100",
             "import-linter>=2.1",

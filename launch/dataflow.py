@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
@@ -17,6 +18,9 @@ MPS = "use_nvidia_mps"
 
 _DISK_GB = 50
 """The image has about 9 GB, unpacked about 20; Dataflow's own 25 GB are too few."""
+
+_CLIENTS = ("google.cloud.dataflow", "google_auth_httplib2")
+"""Of the extra "dataflow". Without the second, Beam asks for everything without credentials."""
 
 _BUCKET = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/|$)")
 
@@ -57,6 +61,12 @@ def _processes(accelerator: str) -> list[str]:
 
 def _check(flags: Sequence[str]) -> None:
     """Raise InputError, with the remedy, on what Dataflow would refuse or do otherwise."""
+    missing = [name for name in _CLIENTS if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"--on dataflow needs {missing[0]}, which is not installed here: "
+            "pip install 'adalabel[dataflow]'"
+        )
     options = PipelineOptions(list(flags))
     cloud = options.view_as(GoogleCloudOptions)
     given = {name: getattr(cloud, name) for name in ("project", "region", "temp_location")}

@@ -14,7 +14,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms import environments
 
 from pipelines.run_shards import SHARDS, pipeline_of
-from policy.errors import InputError, shown
+from policy.errors import shown
 from transforms.commit import ATTEMPTS
 
 _LIST = f"OUTPUT/{ATTEMPTS}/RUN/{SHARDS}"
@@ -86,7 +86,7 @@ def job_graph(
     """The job that runs a transform over so many shards; nothing is run, sent or asked.
 
     On Dataflow it is what DataflowRunner itself makes of the pipeline, up to where it would ask for
-    credentials. Raises InputError where its client is not installed.
+    credentials.
     """
     pipeline = pipeline_of(transform, _LIST, [*beam_args, "--dry_run=True"])
     proto = _proto(pipeline)
@@ -110,12 +110,7 @@ def _proto(pipeline: beam.Pipeline) -> Any:  # noqa: ANN401 - Beam's own, untype
     if not isinstance(pipeline.runner, DataflowRunner):
         environment = pipeline.runner.default_environment(pipeline.options)
         return pipeline.to_runner_api(default_environment=environment)
-    try:
-        made: Any = pipeline.run()
-    except ImportError as error:
-        raise InputError(
-            f"Dataflow's client is not installed ({error}): pip install 'adalabel[dataflow]'"
-        ) from error
+    made: Any = pipeline.run()
     return made.job.proto_pipeline
 
 

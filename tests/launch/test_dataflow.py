@@ -74,3 +74,12 @@ def test_a_gpu_for_all_machines_is_refused() -> None:
     flag = f"--dataflow_service_options=worker_accelerator={L4}"
     with pytest.raises(InputError, match=r"gives each machine a GPU.*wanted --accelerator"):
         dataflow(Runner("dataflow", 1, (*GIVEN, flag)))
+
+
+@pytest.mark.parametrize("missing", ["google.cloud.dataflow", "google_auth_httplib2"])
+def test_what_is_not_installed_is_named_with_the_remedy(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.dataflow.find_spec", lambda name: None if name == missing else True)
+    with pytest.raises(InputError, match=rf"needs {missing}, .*pip install 'adalabel\[dataflow\]'"):
+        given()

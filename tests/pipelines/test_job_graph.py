@@ -1,16 +1,18 @@
 """The job that a run would hand to its runner, as that runner's own code makes it."""
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pytest
 import tiny
+from apache_beam.runners.dataflow.internal import apiclient
 
 from launch.runners import preset
 from pipelines import classify, extract
 from pipelines.job_graph import JobGraph, job_graph
 from pipelines.options import Runner
+from pipelines.run_shards import pipeline_of
 from policy.errors import InputError
 
 SHARDS = 100_000
@@ -143,8 +145,18 @@ def test_what_beam_refuses_is_told_as_a_flag() -> None:
         job_graph(beam.Reshuffle(), 3, flags)
 
 
-def test_without_dataflows_client_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "apache_beam.runners.dataflow.internal.apiclient", None)
-    monkeypatch.delattr("apache_beam.runners.dataflow.internal.apiclient", raising=False)
-    with pytest.raises(InputError, match=r"not installed .*pip install 'adalabel\[dataflow\]'"):
-        job_graph(beam.Reshuffle(), 3, preset(Runner("dataflow", 1, FLAGS)))
+def test_what_is_sent_to_dataflow_says_how_many_machines_and_processes() -> None:
+    flags = preset(Runner("dataflow", 5, FLAGS, L4))
+    ran: Any = pipeline_of(beam.Reshuffle(), "list", [*flags, "--dry_run=True"]).run()
+    sent = apiclient.Environment(
+        packages=[],
+        options=ran.job.options,
+        environment_version="8",
+        proto_pipeline_staged_url="gs://bucket/pipeline.pb",
+        proto_pipeline=ran.job.proto_pipeline,
+    ).proto
+    (pool,) = sent.worker_pools
+    (image,) = {found.container_image for found in pool.sdk_harness_container_images}
+    assert (image, pool.disk_size_gb, pool.autoscaling_settings.max_num_workers) == (IMAGE, 50, 5)
+    assert {"use_runner_v2", "no_use_multiple_sdk_containers"} <= set(sent.experiments)
+    assert "use_multiple_sdk_containers" not in sent.experiments
