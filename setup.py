@@ -14,6 +14,7 @@ setup(
         "apache-beam>=2.76,<3",
         "google-cloud-storage>=2.16",
         "google-crc32c>=1.5",
+        "grpcio>=1.60",
         "jinja2>=3.1",
         "markupsafe>=3.0",
         "matplotlib>=3.10",

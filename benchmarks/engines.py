@@ -1,6 +1,6 @@
 """What the engine itself costs: 100,000 tiny records through classify with a trivial network.
 
-    .venv/bin/python tests/cluster/install.py
+    ./run test-cluster   # installs the clusters
     .venv/bin/python benchmarks/engines.py [--records 100000] [--runs 1] [--only local-1 flink]
 
 Prints tables for benchmarks/RESULTS.md. Of a run: all seconds, those in which no shard is under way
@@ -79,20 +79,12 @@ def trivial():
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where the records lie, in as many shards as `shards`, and what labels them."""
+    """Where so many records lie, cut into shards in two ways, and what labels them."""
 
     folder: Path
     records: int
-
-    @property
-    def networks(self) -> str:
-        """The networks file."""
-        return str(self.folder / "networks.toml")
-
-    @property
-    def policy(self) -> str:
-        """The policy's folder."""
-        return str(self.folder / "policy")
+    networks: str
+    policy: str
 
     def glob(self, shards: int) -> str:
         """What matches the corpus in so many shards."""
@@ -150,7 +142,7 @@ def made(folder: Path, records: int) -> Corpus:
         for kind, content in (("png", image), ("cls", b"0"))
     ]
     tiny.write_tar(folder / "labelled.tar", labelled)
-    corpus = Corpus(folder, records)
+    corpus = Corpus(folder, records, str(folder / "networks.toml"), str(folder / "policy"))
     table = ("--table", str(folder / "table"))
     networks = ("--networks", corpus.networks)
     adalabel("extract", *networks, "--input", f"{folder}/labelled.tar", "--output", table[1])

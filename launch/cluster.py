@@ -87,6 +87,6 @@ def stop_job_server() -> None:
     """
     for listed in Path("/proc/self/task").glob("*/children"):
         for child in listed.read_text().split():
-            if b"-jar" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                with suppress(ProcessLookupError):
+            with suppress(OSError):  # one that has ended meanwhile
+                if b"-jar" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
                     os.kill(int(child), signal.SIGTERM)

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import World, decisions
-from local_cluster import ROOT
+from digits import World, decisions
+from processes import ROOT
 
 SECONDS = 400
 

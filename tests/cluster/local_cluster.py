@@ -1,30 +1,14 @@
-"""Real clusters on the loopback interface: Flink with two TaskManagers, Spark with two workers.
+"""Real clusters on the loopback interface: Flink with two TaskManagers, Spark with two workers."""
 
-Every process is a child that the kernel ends when this process ends, however it ends.
-"""
-
-import ctypes
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import install
-
-ROOT = Path(__file__).parents[2]
-LOOPBACK = "127.0.0.1"
-START_SECONDS = 120
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+from processes import LOOPBACK, asked, free_port, start, stop, until
 
 # Flink 1.16 and Spark 3.5 look into classes that Java 17 keeps closed
 OPENED = [
@@ -77,61 +61,6 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c - %m%n
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def start(folder: Path, name: str, command: list[str], **variables: str) -> subprocess.Popen[bytes]:
-    """Start a child that ends with this process; what it says goes to NAME.log."""
-    with (folder / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
-        )
-
-
-def _end_with_parent() -> None:
-    os.setpgid(0, 0)  # a terminal's Ctrl-C is for pytest, which then ends them in order
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a child, gently if it lets us."""
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def until(what: str, found: Callable[[], Any]) -> Any:
-    """Wait for something that starts; raises TimeoutError."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if answer := found():
-                return answer
-        except OSError:
-            pass  # nobody listens yet
-        time.sleep(0.2)
-    message = f"{what}: not there after {START_SECONDS} s"
-    raise TimeoutError(message)
-
-
-def asked(url: str) -> Any:
-    """What an HTTP server on the loopback says, as JSON."""
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server
-        return json.load(answer)
-
-
 def java(name: str, main: str, *arguments: str) -> list[str]:
     """A command that runs a class of an engine's own files."""
     lib = str(install.ROOT / name / "lib" / "*")
@@ -140,11 +69,12 @@ def java(name: str, main: str, *arguments: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that runs: where it listens, and its processes by name."""
+    """A cluster that runs: the ports of master, web page and pool; its processes by name."""
 
     folder: Path
     name: str
     port: int
+    web: int
     pool: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -175,8 +105,11 @@ class Cluster:
         self.processes[name] = start(self.folder, name, command)
 
     def jobs(self) -> dict[str, str]:
-        """The states of Flink's jobs, by name."""
-        found = asked(f"http://{LOOPBACK}:{self.port}/jobs/overview")["jobs"]
+        """The states of jobs by name: of all on Flink, of those that run on Spark."""
+        if self.name == "flink":
+            found = asked(f"http://{LOOPBACK}:{self.web}/jobs/overview")["jobs"]
+        else:
+            found = asked(f"http://{LOOPBACK}:{self.web}/json/")["activeapps"]
         return {job["name"]: job["state"] for job in found}
 
 
@@ -185,7 +118,8 @@ def flink(folder: Path) -> Iterator[Cluster]:
     """One JobManager, two TaskManagers with a slot each, and a pool of Python workers beside."""
     conf = folder / "conf"
     conf.mkdir(parents=True)
-    cluster = Cluster(folder, "flink", free_port(), free_port())
+    port = free_port()
+    cluster = Cluster(folder, "flink", port, port, free_port())
     (conf / "flink-conf.yaml").write_text(_FLINK_CONF.format(rpc=free_port(), rest=cluster.port))
     (conf / "log4j.properties").write_text(_LOG4J)
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
@@ -204,7 +138,7 @@ def flink(folder: Path) -> Iterator[Cluster]:
 def spark(folder: Path) -> Iterator[Cluster]:
     """A master, two workers with a core each, and a pool of Python workers beside."""
     folder.mkdir(parents=True)
-    cluster, web = Cluster(folder, "spark", free_port(), free_port()), free_port()
+    cluster = Cluster(folder, "spark", free_port(), free_port(), free_port())
     home = {
         "SPARK_HOME": str(_spark_home(folder)),
         "SPARK_LOCAL_IP": LOOPBACK,
@@ -212,12 +146,11 @@ def spark(folder: Path) -> Iterator[Cluster]:
     }
     package, host = "org.apache.spark.deploy", ("--host", LOOPBACK)
     with _running(cluster):
-        at = ("--port", str(cluster.port), "--webui-port", str(web))
+        at = ("--port", str(cluster.port), "--webui-port", str(cluster.web))
         command = java("spark", f"{package}.master.Master", *host, *at)
         cluster.processes["master"] = start(folder, "master", command, **home)
-        master = f"http://{LOOPBACK}:{web}/json/"
+        master = f"http://{LOOPBACK}:{cluster.web}/json/"
         until("Spark's master", lambda: asked(master)["status"] == "ALIVE")
-        use = ("--cores", "1", "--memory", "1g", "--webui-port", str(free_port()))
         for number in (1, 2):
             use = ("--cores", "1", "--memory", "1g", "--webui-port", str(free_port()))
             where = ("--work-dir", str(folder / "work"), f"spark://{LOOPBACK}:{cluster.port}")

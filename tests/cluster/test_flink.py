@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import World, answers, decisions
-from local_cluster import ROOT, Cluster, until
+from digits import World, answers, decisions
+from local_cluster import Cluster
+from processes import ROOT, until
 
 from launch.runners import local
 from pipelines import classify
@@ -58,14 +59,6 @@ def test_flink_extracts_the_table_that_the_local_runner_does(
             assert other == row
 
 
-def started(world: World, flink: Cluster, output: Path) -> subprocess.Popen[str]:
-    """A run on Flink that has labelled some shards and not all."""
-    command = world.command("classify", output, "flink", [*flink.flags, *flink.external])
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    until("the first labels", lambda: list(output.glob("*.json")) and list(output.glob("corpus*")))
-    return run
-
-
 def children(process: int) -> list[int]:
     """The processes that a process has started."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
@@ -75,7 +68,7 @@ def children(process: int) -> list[int]:
 def test_a_taskmanager_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
     world: World, flink: Cluster, tmp_path: Path
 ) -> None:
-    run = started(world, flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels")
     victim = flink.processes.pop("taskmanager-1")
     victim.kill()
     victim.wait()
@@ -91,7 +84,7 @@ def test_a_taskmanager_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing
 def test_a_python_worker_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
     world: World, flink: Cluster, tmp_path: Path
 ) -> None:
-    run = started(world, flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels")
     os.kill(children(flink.processes["pool"].pid)[0], signal.SIGKILL)
 
     _, said = run.communicate(timeout=300)
@@ -102,7 +95,7 @@ def test_a_python_worker_that_is_killed_is_replaced_and_the_job_ends_as_if_nothi
 def test_a_run_that_is_told_to_end_takes_its_job_with_it_and_another_finishes(
     world: World, flink: Cluster, tmp_path: Path
 ) -> None:
-    run = started(world, flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels")
     (job,) = [name for name, state in flink.jobs().items() if state == "RUNNING"]
     servers = children(run.pid)
     run.terminate()
@@ -126,7 +119,7 @@ def is_running(process: int) -> bool:
 def test_what_a_worker_raises_for_the_user_reaches_the_user_with_its_exit_code(
     world: World, flink: Cluster, fails: Path, tmp_path: Path
 ) -> None:
-    run = started(world, flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels")
     fails.touch()
     try:
         _, said = run.communicate(timeout=300)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import install
-from conftest import World
+from digits import World
 from documented import run_page
-from local_cluster import LOOPBACK, Cluster, free_port
+from local_cluster import Cluster
+from processes import LOOPBACK, free_port
 
 
 def test_the_page_leads_from_nothing_to_labels(
