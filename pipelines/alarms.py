@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.output import NEXT, Session
 from pipelines.promise import Reality, metric_of, reality, table_of
-from policy.alarm import NO_AUDITS, Audits
+from policy.alarm import Nights
 from policy.bundle import Bundle
 from policy.errors import Alarm, InputError
 from policy.manifest import LabelsManifest
@@ -58,14 +58,14 @@ def watch_of(
     bundle: Bundle,
     on_alarm: OnAlarm,
     audit: AuditPlan | None,
-    records: Mapping[str, int],
-    before: Audits = NO_AUDITS,
+    records: str,
+    nights: Nights = None,
 ) -> Watch:
-    """What workers watch for."""
+    """What workers watch for; `records` is the path that `keep_records` gave."""
     known = bundle.evidence.reference if bundle.evidence else None
     table = table_of(known) if audit and known else None
     fraction = audit.fraction if audit else 0.0
-    return Watch(table, on_alarm, records, fraction, LOOK_SECONDS, before)
+    return Watch(table, on_alarm, records, fraction, LOOK_SECONDS, nights)
 
 
 def compared(
@@ -73,15 +73,15 @@ def compared(
     bundle: Bundle,
     statistics: Mapping[str, Mapping[str, Any]],
     left: Mapping[str, int],
-    before: Audits = NO_AUDITS,
+    nights: Nights = None,
 ) -> Reality:
     """Compare what is done with the promise, and put an alarm down in the output if one is due.
 
-    `left` are the records of the shards that were not begun.
+    `left` are the records of the shards that were not begun; `nights` came before.
     """
     session.output.delete_folder(BEGUN)
     alarm = read_alarm(session.output)
-    found, verdict = reality(bundle, statistics, before)
+    found, verdict = reality(bundle, statistics, nights)
     if alarm is None and verdict is not None and verdict.alarm:
         alarm = raise_alarm(session.output, verdict)
     return replace(found, alarm=alarm, not_begun=len(left), records_not_begun=sum(left.values()))

@@ -1,4 +1,4 @@
-"""Cleaning up what dead runs left in an output: files that were still being written."""
+"""Cleaning up what dead runs left in an output: files still being written, or of their own."""
 
 import logging
 import shutil
@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipelines.lease import alive, this_machine
-from transforms.commit import ATTEMPTS
+from transforms import bucket
+from transforms.commit import ATTEMPTS, Output
 
 _LOG = logging.getLogger("adalabel")
 
@@ -34,11 +35,20 @@ def clean_attempts(root: str, run: str, lock: Path) -> int:
     return removed
 
 
-def remove_own(root: str, run: str) -> None:
+def clean_bucket(place: Output) -> None:
+    """Remove what is left of other runs in a gs:// output that is held: all others are dead."""
+    if place.root.startswith(bucket.SCHEME):
+        place.delete_folder(ATTEMPTS)
+
+
+def remove_own(place: Output) -> None:
     """Remove the folder of a run that is done."""
-    if "://" not in root:
-        attempts = Path(root) / ATTEMPTS
-        shutil.rmtree(attempts / run, ignore_errors=True)
+    if "://" in place.root:
+        with suppress(OSError):  # Beam's is one too; what is left goes with the next run
+            place.delete_folder(f"{ATTEMPTS}/{place.run}")
+    else:
+        attempts = Path(place.root) / ATTEMPTS
+        shutil.rmtree(attempts / place.run, ignore_errors=True)
         with suppress(OSError):  # not empty: left by another machine's run, perhaps alive
             attempts.rmdir()
 

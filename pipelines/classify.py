@@ -8,8 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.alarms import (
     audit_plan,
@@ -27,15 +25,16 @@ from pipelines.output import RECEIPT, Session, opened
 from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
-from policy.alarm import NO_AUDITS, Audits
-from policy.bundle import Bundle
+from policy.alarm import Nights
+from policy.bundle import Bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
+from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
 from transforms.shards import Shard
-from transforms.watch import OnAlarm, read_alarm
+from transforms.watch import OnAlarm, keep_records, read_alarm
 
 __all__ = ["ClassifyOptions", "ClassifyReceipt", "label", "made_by", "run"]
 
@@ -78,7 +77,7 @@ class ClassifyOptions(ShardOptions, RunOptions):
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
-    return label(options, options.shards(), NO_AUDITS, beam_args)
+    return label(options, options.shards(), None, beam_args)
 
 
 def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
@@ -87,12 +86,12 @@ def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
 
 
 def label(
-    options: ClassifyOptions, shards: Sequence[Shard], before: Audits, beam_args: Sequence[str]
+    options: ClassifyOptions, shards: Sequence[Shard], nights: Nights, beam_args: Sequence[str]
 ) -> ClassifyReceipt:
-    """Label these shards, with an alarm that counts the audits `before` them (policy/alarm.py)."""
+    """Label these shards, after those of earlier `nights` with this policy (policy/alarm.py)."""
     networks, source = read_networks(options.networks), read_policy(options.policy)
     bundle = source.bundle
-    engine = load_for_policy(networks, bundle, options.worker)
+    engine = load_for_policy(networks, bundle, options.launcher)
     check_fits(bundle, engine)
     audit = audit_plan(bundle, engine, options.audit_fraction)
     check_full(bundle, engine, options.on_alarm)
@@ -103,13 +102,15 @@ def label(
         plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, makers)
         start = time.monotonic()
         if plan.to_do:
-            watch = watch_of(bundle, options.on_alarm, audit, records, before)
+            counts = keep_records(session.output, records)
+            watch = watch_of(bundle, options.on_alarm, audit, counts, nights)
             wanted = LabelOptions(session.output, options.topk, makers, audit, watch)
-            transform = Label(networks, bundle, wanted, options.worker)
+            write_bundle(session.output.own("policy"), bundle)
+            transform = Label(networks, session.output.own("policy"), wanted, options.worker)
             todo = {shard: records[shard.name] for shard in plan.to_do}
-            run_shards(transform, todo, (session.output.path, ".json"), beam_args)
+            run_shards(transform, todo, session.output, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start
-        outcome = _outcome(plan, records, bundle, options.on_alarm, before, seconds)
+        outcome = _outcome(plan, records, bundle, options.on_alarm, nights, seconds)
         receipt = _receipt(options.output, source, outcome)
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
@@ -132,7 +133,7 @@ def _outcome(
     records: Mapping[str, int],
     bundle: Bundle,
     on_alarm: OnAlarm,
-    before: Audits,
+    nights: Nights,
     seconds: float,
 ) -> _Outcome:
     """Add up what is done. After an alarm, a run that is to stop has left shards undone."""
@@ -141,7 +142,7 @@ def _outcome(
     left = {name: n for name, n in records.items() if stopped and name not in statistics}
     begun = {name: n for name, n in records.items() if name not in left}
     account = account_for(statistics.values(), begun)
-    found = compared(plan.session, bundle, statistics, left, before)
+    found = compared(plan.session, bundle, statistics, left, nights)
     return _Outcome(statistics, {**plan.old, **plan.new}, account, found, seconds)
 
 
@@ -155,7 +156,7 @@ def _publish(
     output = session.output
     if is_part_of_a_replacement(session, receipt.reality):
         return
-    if plan.to_do or session.mode != "resume" or not FileSystems.exists(f"{output.path}/{RECEIPT}"):
+    if plan.to_do or session.mode != "resume" or not exists(f"{output.path}/{RECEIPT}"):
         output.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     check_bad_fraction(receipt.account, options.max_bad_fraction, options.output, output.path)
     plan.publish()

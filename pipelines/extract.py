@@ -68,7 +68,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = options.shards()
-    engine = Engine(networks, options.device)
+    engine = Engine(networks, options.launcher.device)
     with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
         records = count_all(shards)
         plan = _planned(session, options, engine, records, shards)
@@ -125,7 +125,8 @@ def _run(
     wanted = TableOptions(output, options.topk or None, plan.made_by)
     transform = Extract(networks, plan.networks, wanted, options.worker)
     watched = (f"{output.path}/shards/{plan.networks[-1]}", ".json")
-    run_shards(transform, {s: records[s.name] for s in plan.to_do}, watched, beam_args)
+    todo = {shard: records[shard.name] for shard in plan.to_do}
+    run_shards(transform, todo, output, watched, beam_args)
 
 
 def _publish(plan: Plan, options: ExtractOptions, account: Account) -> None:

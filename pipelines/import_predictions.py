@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.options import CommandOptions
 from pipelines.output import Session, opened
@@ -20,6 +19,7 @@ from policy.manifest import written
 from policy.rows import ANSWERS_SCHEMA, OK, parquet_bytes
 from policy.table import IMPORTED
 from policy.table_manifest import TableManifest, TableNetwork, answers_path
+from transforms.files import open_file
 
 SHARD = "imported"
 
@@ -201,7 +201,7 @@ def _known_rows(table: str, known: TableManifest) -> dict[str, Rows]:
     shards = {}
     for shard in known.shards:
         path = f"{table}/{files(known, network, shard)[0]}"
-        with FileSystems.open(path, compression_type="uncompressed") as file:
+        with open_file(path) as file:
             columns = ["key", "label", "status", "error"]
             shards[shard] = pq.read_table(file, columns=columns).to_pylist()
     return shards

@@ -6,18 +6,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.accounting import has_failed
-from pipelines.at_once import at_once
 from pipelines.output import LABELS_MANIFEST, Kind, Session, marker_sums
 from pipelines.words import changed
 from policy.errors import InputError
 from policy.manifest import LabelsManifest, WrittenFile
 from policy.rows import read_about
 from policy.table_manifest import MANIFEST
+from transforms.at_once import at_once
 from transforms.commit import RUN, Output, existing
 from transforms.done import read_marker, same_origin
+from transforms.files import open_file
 from transforms.shards import Shard
 
 Statistics = dict[str, Any]
@@ -40,7 +40,7 @@ def _strays(folder: str) -> set[str]:
 
 def _is_ours(path: str) -> bool:
     try:
-        with FileSystems.open(path, compression_type="uncompressed") as file:
+        with open_file(path) as file:
             return "made_by" in read_about(pq.read_schema(file))
     except (pa.ArrowException, OSError, ValueError):
         return False

@@ -35,8 +35,7 @@ def leased(path: str, owner: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        renewal.stop.set()
-        renewal.join()
+        renewal.end()
         bucket.delete(path, renewal.generation)
 
 
@@ -49,21 +48,20 @@ def _taken(path: str, owner: dict[str, str]) -> int:
     watched, since = None, 0.0
     while True:
         found = bucket.read(path)
-        if found is None:
-            bucket.create(path, _content(owner, 0))
-            found = bucket.read(path)
+        ours = bucket.create(path, _content(owner, 0)) if found is None else None
+        if ours is not None:
+            return ours
         if found is not None:
             content, generation = found
-            if _is_ours(content, owner):
-                return generation
             if watched is None:
                 watched, since = generation, time.monotonic()
                 _LOG.info("%s: is held; watching whether its run is alive", path)
             elif watched != generation:
                 raise in_use(path, content.decode(errors="replace"))
             if _is_gone(content) or time.monotonic() - since > DEAD_SECONDS:
-                bucket.swap(path, _content(owner, 0), generation)
-                continue
+                ours = bucket.swap(path, _content(owner, 0), generation)
+                if ours is not None:
+                    return ours
         time.sleep(min(RENEW_SECONDS, DEAD_SECONDS) / 10)
 
 
@@ -111,7 +109,11 @@ def alive(pid: int) -> bool:
 
 
 class _Renewal(threading.Thread):
-    """Renews a lease until told to stop; `generation` is that of our last writing."""
+    """Renews a lease until its end; `generation` is that of our last writing.
+
+    A renewal may take as long as a bucket does not answer, so a clock beside it ends the process in
+    time: whoever watches the lease counts DEAD_SECONDS from a renewal that was later than ours.
+    """
 
     def __init__(self, path: str, owner: dict[str, str], generation: int) -> None:
         super().__init__(name="renew_lease", daemon=True)
@@ -119,30 +121,50 @@ class _Renewal(threading.Thread):
         self.owner = owner
         self.generation = generation
         self.stop = threading.Event()
+        self._clock = self._wound(time.monotonic())
 
     def run(self) -> None:
         """Renew it every RENEW_SECONDS."""
-        renewed, last = 0, time.monotonic()
+        renewed = 0
         while not self.stop.wait(RENEW_SECONDS):
-            renewed += 1
+            renewed, began = renewed + 1, time.monotonic()
             try:
                 still_ours = self._renew(renewed)
-                last = time.monotonic()
             except Unavailable as error:
                 _LOG.warning("%s: could not be renewed, trying again: %s", self.path, error)
-                still_ours = time.monotonic() - last < DEAD_SECONDS
+                continue
+            self._clock.cancel()
             if not still_ours:
-                leave(f"{self.path}: this run's lease was lost; run again when no other does")
+                self._lost()
                 return
+            self._clock = self._wound(began)
+
+    def end(self) -> None:
+        """Renew it no more."""
+        self.stop.set()
+        self.join()
+        self._clock.cancel()
 
     def _renew(self, renewed: int) -> bool:
         ours = bucket.swap(self.path, _content(self.owner, renewed), self.generation)
-        found = bucket.read(self.path)
-        if not ours and (found is None or not _is_ours(found[0], self.owner)):
-            return False  # else our own writing stands, although its response was lost
-        if found is not None and _is_ours(found[0], self.owner):
-            self.generation = found[1]
+        if ours is None:
+            found = bucket.read(self.path)
+            if found is None or not _is_ours(found[0], self.owner):
+                return False
+            ours = found[1]  # of an earlier renewal that seemed to fail
+        self.generation = ours
         return True
+
+    def _wound(self, began: float) -> threading.Timer:
+        """A clock that goes off when the renewal begun then is too old."""
+        left = began + DEAD_SECONDS - time.monotonic()
+        clock = threading.Timer(max(0.0, left), self._lost)
+        clock.daemon = True
+        clock.start()
+        return clock
+
+    def _lost(self) -> None:
+        leave(f"{self.path}: this run's lease was lost; run again when no other does")
 
 
 def leave(why: str) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from pipelines.at_once import at_once
 from pipelines.options import CommandOptions
 from policy.files import write_bytes
 from policy.schema import to_json
+from transforms.at_once import at_once
 from transforms.shards import match_shards
 from transforms.shards.shard_manifest import ShardManifest, entry_of
 

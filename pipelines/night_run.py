@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pipelines import classify
+from pipelines.attempts import remove_own
 from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.job import Job
 from pipelines.labels import LABELS
 from pipelines.night_book import Book, begin, merge, note
 from pipelines.night_shards import Survey, unchanged
 from pipelines.output import RECEIPT, known_manifest
-from policy.alarm import Audits
+from policy.alarm import Nights
 from policy.errors import Alarm, InputError, Stopped, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest
 from policy.nights import NightPlan, NightRecord
-from policy.schema import from_json
+from policy.schema import from_fields, parse_json
 from transforms.commit import Output
 from transforms.failures import reasons_given
 from transforms.shards import Shard
@@ -60,17 +61,17 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
     book = begin(book, plan)
     output = book.folder(plan.night)
     if night.alarm is not None:
-        carry_alarm(Output(output, book.place.run), night.alarm)
+        place = Output(output, book.place.run)
+        carry_alarm(place, night.alarm)
+        remove_own(place)
     try:
-        before = book.history.audits(plan.policy)
-        stopped = _label(
-            options_of(job, plan.policy_version, output), night.shards, before, beam_args
-        )
+        nights = book.history.audits(plan.policy)
+        _label(options_of(job, plan.policy_version, output), night.shards, nights, beam_args)
         made = known_manifest(output, LABELS)
         done = _current(job, night, made)
         if made is not None:
             book = merge(book, made, done)
-        record = _record(night, done, output, stopped)
+        record = _record(night, done, output)
     except (InputError, Stopped) as error:
         record = refused(error, plan)
     seconds = round(time.monotonic() - start, 1)
@@ -80,24 +81,23 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
 def _label(
     options: classify.ClassifyOptions,
     shards: tuple[Shard, ...],
-    before: Audits,
+    nights: Nights,
     beam_args: Sequence[str],
-) -> Alarm | None:
-    """Label shards, without those that change meanwhile; returns the alarm that stopped it."""
+) -> None:
+    """Label shards, without those that change meanwhile; an alarm may stop it, and is noted."""
     while shards:
         try:
             with reasons_given():
-                classify.label(options, shards, before, beam_args)
-        except Alarm as error:
-            return error
+                classify.label(options, shards, nights, beam_args)
+        except Alarm:
+            return
         except (InputError, Stopped):
             still = unchanged(options.input, shards)
             if len(still) == len(shards):
                 raise
             shards = still
         else:
-            break
-    return None
+            return
 
 
 def _current(job: Job, night: Night, made: LabelsManifest | None) -> set[str]:
@@ -107,7 +107,7 @@ def _current(job: Job, night: Night, made: LabelsManifest | None) -> set[str]:
     return {shard.name for shard in still if inputs.get(shard.name) == shard.identity}
 
 
-def _record(night: Night, done: Collection[str], output: str, stopped: Alarm | None) -> NightRecord:
+def _record(night: Night, done: Collection[str], output: str) -> NightRecord:
     """What came of a night that went to its end, or was ended by an alarm."""
     plan, waiting = night.plan, 0
     found = NightRecord(
@@ -116,11 +116,10 @@ def _record(night: Night, done: Collection[str], output: str, stopped: Alarm | N
     found = replace(found, policy_version=plan.policy_version)
     if exists(f"{output}/{RECEIPT}"):
         path = f"{output}/{RECEIPT}"
-        receipt = from_json(ClassifyReceipt, read_bytes(path, "the receipt of the night"), path)
+        content = read_bytes(path, "the receipt of the night")
+        receipt = from_fields(ClassifyReceipt, parse_json(content, path), path)
         waiting = receipt.reality.not_begun
         found = _with_receipt(found, receipt)
-    if stopped is not None:
-        found = replace(found, exit_code=stopped.exit_code, message=str(stopped))
     new, late, rewritten = night.survey.counts(done)
     left = len(night.shards) - len(done) - waiting
     return replace(found, left=left, waiting=waiting, new=new, late=late, rewritten=rewritten)

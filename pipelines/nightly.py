@@ -82,7 +82,7 @@ def run(options: NightlyOptions, beam_args: Sequence[str]) -> NightlyReceipt:
     records = book.history.nights[first:]
     for record in records:
         if record.exit_code:
-            _LOG.error("%s: %s", job.output, record.message)
+            _LOG.error("%s", record.message)
     known = book.manifest
     return NightlyReceipt(
         output=job.output,

@@ -1,7 +1,6 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +10,7 @@ from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
 from transforms.shards.shard_manifest import read_shard_manifest, with_promises
-from transforms.work import WorkerOptions
+from transforms.work import WorkerOptions, usable_cores
 
 _LOG = logging.getLogger("adalabel")
 
@@ -133,8 +132,16 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them."""
-        return replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        """These options as one of the workers sees them; elsewhere, it has cores of its own."""
+        here = replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
+        if self.on == "local":
+            return here
+        return replace(here, decode_threads=self.decode_threads, threads=self.threads)
+
+    @property
+    def launcher(self) -> WorkerOptions:
+        """These options as the launching process sees them: elsewhere, only workers have a GPU."""
+        return self.worker if self.on == "local" else replace(self.worker, device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +162,6 @@ class ShardOptions:
             return shards
         manifest = read_shard_manifest(self.shard_manifest)
         return with_promises(shards, manifest, self.shard_manifest)
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _at_least(least: int, name: str, found: int) -> None:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pipelines.at_once import at_once
-from pipelines.attempts import clean_attempts, remove_own
+from pipelines.attempts import clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK, claimed
 from policy.errors import InputError, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
 from policy.table_manifest import TableManifest
+from transforms.at_once import at_once
 from transforms.commit import RUN, Output
 from transforms.watch import ALARM
 
@@ -106,12 +106,15 @@ def held(root: str) -> Iterator[Output]:
     """Hold a folder while the body runs, and clean up behind runs that are over."""
     _check_place(root)
     with claimed(root) as run:
-        if "://" not in root:
+        place = Output(root, run)
+        if "://" in root:
+            clean_bucket(place)
+        else:
             clean_attempts(root, run, Path(root) / LOCK)
         try:
-            yield Output(root, run)
+            yield place
         finally:
-            remove_own(root, run)
+            remove_own(place)
 
 
 def is_of_nights(place: Output) -> bool:
@@ -220,10 +223,8 @@ def _settle(kind: Kind[ManifestT], place: Output, staged: ManifestT) -> Manifest
     for name in (RUN, ALARM, RECEIPT):
         if exists(f"{place.root}/{NEXT}/{name}"):
             moved[name] = f"{NEXT}/{name}"
-    for name, at in moved.items():
-        place.copy(at, name)
-    for name in _dropped(kind, place, staged) - moved.keys():
-        place.delete(name)
+    at_once(lambda name: place.copy(moved[name], name), moved)
+    at_once(place.delete, _dropped(kind, place, staged) - moved.keys())
     settled = replace(staged, files={n: replace(f, at=None) for n, f in staged.files.items()})
     place.replace(kind.manifest, to_json(settled).encode())
     place.delete_folder(NEXT)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from policy.alarm import NO_AUDITS, THRESHOLD, Audits, Verdict, verdict
+from policy.alarm import THRESHOLD, Audits, Nights, Verdict, verdict
 from policy.bounds import clopper_pearson
 from policy.bundle import Bundle
 from policy.drift import Drift, drift
@@ -25,7 +25,7 @@ class Reality:
     `audited` images were compared with the full network and `disagreed` with it, a `rate` with a
     95 % interval from `low` to `high`; for `failed` it had no answer. `bound` is the most that the
     table promised, `evidence` and `highest` that against it (policy/alarm.py), now and at its
-    height, after `earlier` audits of the same policy; None for a policy without a reference.
+    height, with that of `earlier` nights; None for a policy without a reference.
     `alarm` is the message of the alarm that stands, if one does. `exits` and `classes` compare
     shares with the table's. `audit_cost` is the mean per image that networks ran on, on top of the
     receipt's cost. `after_alarm` counts shards that were labelled by the full network alone;
@@ -85,7 +85,7 @@ class Reality:
         )
         if self.bound is None:
             return f"{text}; nothing to compare with: fit again"
-        earlier = f" with {self.earlier} audits of earlier nights" if self.earlier else ""
+        earlier = f" with {self.earlier} earlier nights" if self.earlier else ""
         return (
             f"{text}; promised at most {self.bound:.2%}, evidence against it{earlier} "
             f"{self.evidence:.3g}, highest {self.highest:.3g} (alarm at {THRESHOLD:g})"
@@ -93,17 +93,17 @@ class Reality:
 
 
 def reality(
-    bundle: Bundle, statistics: Mapping[str, Mapping[str, Any]], before: Audits = NO_AUDITS
+    bundle: Bundle, statistics: Mapping[str, Mapping[str, Any]], nights: Nights = None
 ) -> tuple[Reality, Verdict | None]:
     """Compare shards, by name, with a bundle's reference, if it has one.
 
-    The verdict takes the shards in the order of their names, after what was seen `before` them.
+    The verdict takes the shards in the order of their names, after what earlier `nights` saw.
     Shards labelled after an alarm say nothing of the policy, and count in no comparison.
     """
     shards = [audits_of(found) for _, found in sorted(statistics.items())]
     own = [found for found in statistics.values() if not found.get(AFTER)]
     known = bundle.evidence.reference if bundle.evidence else None
-    found = verdict(table_of(known), [before, *shards]) if known else None
+    found = verdict(table_of(known), shards, nights) if known else None
     total = Audits(sum(s.audited for s in shards), sum(s.disagreed for s in shards))
     ran = sum(
         shard["statuses"].get(status, 0)
@@ -122,7 +122,7 @@ def reality(
         bound=found.bound if found else None,
         evidence=found.evidence if found else None,
         highest=found.highest if found else None,
-        earlier=before.audited,
+        earlier=len(nights or ()),
         alarm=None,
         exits=drift(known.exits, _summed(own, "exits")) if known else None,
         classes=_named(drift(known.classes, _summed(own, "predicted")), bundle) if known else None,

@@ -34,6 +34,7 @@ from policy.registry import (
 from policy.report import REPORT
 from policy.schema import to_json
 from transforms.chain import POINTER, Chain, step_name
+from transforms.commit import Output
 
 _TRIES = 100
 
@@ -213,11 +214,11 @@ def _writing(registry: Registry) -> Iterator[Chain]:
         chain.follow()
         yield chain
     finally:
-        remove_own(registry.root, run)
+        remove_own(Output(registry.root, run))
     pointer = Path(registry.root) / POINTER
     if "://" not in registry.root and pointer.exists():
         clean_attempts(registry.root, run, pointer)
-        remove_own(registry.root, run)
+        remove_own(Output(registry.root, run))
 
 
 def _placed(registry: Registry, outcome: Outcome) -> Outcome:

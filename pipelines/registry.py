@@ -11,7 +11,6 @@ import os
 import secrets
 from dataclasses import dataclass, replace
 
-from pipelines.at_once import at_once
 from pipelines.lease import this_machine
 from policy.bundle import HEADS, POLICY, Bundle, bundle_of
 from policy.errors import Damaged, InputError, shown
@@ -26,6 +25,7 @@ from policy.registry import (
     versions_of,
 )
 from policy.report import REPORT
+from transforms.at_once import at_once
 from transforms.chain import HISTORY, Chain, step_name
 from transforms.commit import Output
 

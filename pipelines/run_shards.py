@@ -9,14 +9,18 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
-from pipelines.at_once import at_once
 from pipelines.progress import progress
 from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
+from transforms.at_once import at_once
 from transforms.careful import DeviceLost
-from transforms.commit import existing
+from transforms.commit import Output, existing
 from transforms.shards import Shard, count_records
+from transforms.shards.listed import listed, read_list
 
 _LOG = logging.getLogger("adalabel")
+
+SHARDS = "shards.jsonl"
+"""The list of a run's shards, among the files that only its workers read."""
 
 _KINDS = {
     f"{kind.__module__}.{kind.__name__}": kind
@@ -41,24 +45,39 @@ def count_all(shards: Sequence[Shard]) -> dict[str, int]:
 def run_shards(
     transform: beam.PTransform[Any, Any],
     records: Mapping[Shard, int],
+    output: Output,
     watched: tuple[str, str],
     beam_args: Sequence[str],
 ) -> None:
     """Run a transform of shards over those of `records`, showing progress by their counts.
 
-    `watched` is the folder and the extension of the files that mark shards as done.
+    `output` keeps their list while the run lasts. `watched` is the folder and the extension of the
+    files that mark shards as done.
     """
     folder, extension = watched
     names = {shard.name: count for shard, count in records.items()}
     before = existing(folder, extension)
+    path = output.keep(SHARDS, listed(records))
     try:
         with (
             progress(transform.label, names, lambda: existing(folder, extension) - before),
-            beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline,
+            pipeline_of(transform, path, beam_args),
         ):
-            _ = pipeline | "Shards" >> beam.Create(list(records)) | transform
+            pass  # it runs as it is left
     except (InputError, Stopped, RuntimeError) as error:
         raise as_raised(error) from error
+
+
+def pipeline_of(
+    transform: beam.PTransform[Any, Any], path: str, beam_args: Sequence[str]
+) -> beam.Pipeline:
+    """A transform of shards over those of the list at `path`, which a worker reads; not yet run.
+
+    Its size does not grow with them: Dataflow takes no more than 10 MB.
+    """
+    pipeline = beam.Pipeline(options=PipelineOptions(list(beam_args)))
+    _ = pipeline | "List" >> beam.Create([path]) | "Shards" >> beam.FlatMap(read_list) | transform
+    return pipeline
 
 
 def as_raised(error: Exception) -> Exception:

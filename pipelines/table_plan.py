@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.accounting import has_failed
-from pipelines.at_once import at_once
 from pipelines.output import Session, check_made_by, marker_sums
 from pipelines.table import files, held_files
 from pipelines.words import changed
@@ -12,6 +11,7 @@ from policy.errors import InputError
 from policy.manifest import WrittenFile
 from policy.rows import OK
 from policy.table_manifest import TableManifest, marker_path
+from transforms.at_once import at_once
 from transforms.commit import Output
 from transforms.done import Says, read_marker
 from transforms.shards import Shard

@@ -11,16 +11,18 @@ import pyarrow.parquet as pq
 import tyro
 
 from pipelines.labels import LABELS
-from pipelines.options import CommandOptions, usable_cores
-from pipelines.output import known_manifest
+from pipelines.night_book import FOLDER, read_nights
+from pipelines.options import CommandOptions
+from pipelines.output import is_of_nights, known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown
 from policy.files import exists, read_bytes
-from policy.manifest import LabelsManifest, WrittenFile, written
+from policy.manifest import LabelsManifest, NightsManifest, WrittenFile, written
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
 from policy.table_manifest import TableManifest
-from transforms.commit import RUN
+from transforms.commit import RUN, Output
+from transforms.work import usable_cores
 
 _MOST_SHOWN = 10
 _TRIES = 3
@@ -32,7 +34,7 @@ class VerifyOptions(CommandOptions):
     """Check every file of an output against its manifest: length, SHA-256, page checksums, rows."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
-    """The folder of labels or of a table."""
+    """The folder of labels, of the labels of nights, or of a table."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def run(options: VerifyOptions) -> VerifyReceipt:
             break
     if problems:
         raise Damaged(
-            f"{root}: {len(problems)} problems: " + "; ".join(problems[:_MOST_SHOWN]) + ". Delete "
-            "the damaged files and run the command that made them again, or use --mode overwrite."
+            f"{root}: {len(problems)} problems: {'; '.join(problems[:_MOST_SHOWN])}. "
+            + _remedy(manifest)
         )
     kind = LABELS if isinstance(manifest, LabelsManifest) else TABLE
     return VerifyReceipt(
@@ -85,8 +87,21 @@ def run(options: VerifyOptions) -> VerifyReceipt:
     )
 
 
+def _remedy(manifest: LabelsManifest | TableManifest) -> str:
+    if isinstance(manifest, NightsManifest):
+        return "Touch these shards: the next night takes them for rewritten, and labels them again."
+    return (
+        "Delete the damaged files and run the command that made them again, or use --mode "
+        "overwrite."
+    )
+
+
 def _manifest(root: str) -> LabelsManifest | TableManifest:
-    manifest = known_manifest(root, LABELS) or known_manifest(root, TABLE)
+    manifest = (
+        read_nights(root)
+        if is_of_nights(Output(root, ""))
+        else known_manifest(root, LABELS) or known_manifest(root, TABLE)
+    )
     if manifest is None:
         begun = exists(f"{root}/{RUN}")
         raise InputError(
@@ -107,6 +122,8 @@ def _all_problems(root: str, manifest: LabelsManifest | TableManifest) -> list[s
 
 def _missing(manifest: LabelsManifest | TableManifest) -> Iterator[str]:
     """Files that the shards of a manifest must have, and that it does not name."""
+    if isinstance(manifest, NightsManifest):
+        yield from _nights_mixed(manifest)
     for shard in manifest.shards:
         if isinstance(manifest, LabelsManifest):
             wanted = [f"{shard}.parquet", f"{shard}.json"]
@@ -115,6 +132,18 @@ def _missing(manifest: LabelsManifest | TableManifest) -> Iterator[str]:
         for name in wanted:
             if name not in manifest.files:
                 yield f"{shown(name)}: the manifest does not say what is in it"
+
+
+def _nights_mixed(manifest: NightsManifest) -> Iterator[str]:
+    """Shards whose files are not of the one night that the manifest says they are of."""
+    for shard in manifest.shards:
+        night = manifest.night_of.get(shard)
+        names = (f"{shard}.parquet", f"{shard}.json")
+        files = [manifest.files[name] for name in names if name in manifest.files]
+        if night not in manifest.nights or any(
+            not (file.at or "").startswith(f"{FOLDER}/{night}/") for file in files
+        ):
+            yield f"{shown(shard)}: its files are not all of its night {shown(night)}"
 
 
 def _problems(

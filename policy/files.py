@@ -3,22 +3,35 @@
 import errno
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from policy.errors import InputError, shown
+from policy.errors import InputError, Unavailable, shown
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """How a filesystem says that it has no hard links; there, two writers may replace each other."""
+
+
+_EMULATOR = "STORAGE_EMULATOR_HOST"
+"""What Google's own clients know an emulator of gs:// by, as http://host:port; pyarrow does not."""
+
+TRY_SECONDS = 120
+"""How long a request to gs:// is repeated; pyarrow's own choice would be a quarter of an hour."""
+
+_WRONG = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What a filesystem says of a path that is wrong; anything else may be mended by trying again."""
 
 
 def filesystem_of(path: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a path, and the path there; raises InputError if there is none for it."""
     if "://" not in path:
         return pafs.LocalFileSystem(), str(Path(path).absolute())  # a colon would make it a URL
+    if path.startswith("gs://"):
+        return _google(), path.removeprefix("gs://")
     try:
         filesystem, inner = pafs.FileSystem.from_uri(quote(path, safe=":/"))
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -29,23 +42,38 @@ def filesystem_of(path: str) -> tuple[pafs.FileSystem, str]:
     return filesystem, inner
 
 
+def _google() -> pafs.FileSystem:
+    """The filesystem of gs://, or of its emulator, which asks for no credentials."""
+    patience = timedelta(seconds=TRY_SECONDS)
+    scheme, _, host = os.environ.get(_EMULATOR, "").rpartition("://")
+    if not host:
+        return pafs.GcsFileSystem(retry_time_limit=patience)
+    return pafs.GcsFileSystem(
+        anonymous=True, scheme=scheme, endpoint_override=host, retry_time_limit=patience
+    )
+
+
 def exists(path: str) -> bool:
-    """Whether there is a file of this name."""
+    """Whether there is a file of this name; Unavailable where its filesystem does not say."""
     filesystem, inner = filesystem_of(path)
-    return bool(filesystem.get_file_info(inner).type == pafs.FileType.File)
+    try:
+        return bool(filesystem.get_file_info(inner).type == pafs.FileType.File)
+    except OSError as error:
+        raise _failed(path, "cannot be looked for", error) from error
 
 
 def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
     """All of a file; raises InputError if it cannot be read. `what` names it there.
 
-    A file of more than `most` bytes is refused before it is read.
+    A file of more than `most` bytes is refused before it is read. Unavailable where a filesystem
+    beyond this machine fails.
     """
     filesystem, inner = filesystem_of(path)
     try:
         with filesystem.open_input_stream(inner) as stream:
             content = bytes(stream.read() if most is None else stream.read(most + 1))
     except OSError as error:
-        raise InputError(f"{path}: {what} cannot be read: {error}") from error
+        raise _failed(path, f"{what} cannot be read", error) from error
     if most is not None and len(content) > most:
         raise InputError(f"{path}: {what} has more than {most} bytes; is it another file?")
     return content
@@ -58,9 +86,13 @@ def write_bytes(path: str, content: bytes) -> None:
     """
     if "://" in path:
         filesystem, inner = filesystem_of(path)
-        filesystem.create_dir(inner.rpartition("/")[0], recursive=True)
-        with filesystem.open_output_stream(inner) as stream:
-            stream.write(content)
+        try:
+            if not path.startswith("gs://"):  # which has no folders, and would keep a mark of each
+                filesystem.create_dir(inner.rpartition("/")[0], recursive=True)
+            with filesystem.open_output_stream(inner) as stream:
+                stream.write(content)
+        except OSError as error:
+            raise _failed(path, "cannot be written", error) from error
         return
     final = Path(path)
     place(content, final.with_name(f".{final.name}.{secrets.token_hex(8)}"), final)
@@ -104,6 +136,13 @@ def place_copy(source: Path, attempt: Path, final: Path) -> None:
     attempt.rename(final)
     attempt.unlink(missing_ok=True)  # rename leaves it where both are one file already
     sync_folder(final.parent)
+
+
+def _failed(path: str, what: str, error: OSError) -> InputError | Unavailable:
+    """The error for the user: of the path that was given, or of a filesystem that failed."""
+    if "://" not in path or isinstance(error, _WRONG):
+        return InputError(f"{path}: {what}: {error}")
+    return Unavailable(f"{shown(path)}: {what}: {shown(error)}. Run the same command again.")
 
 
 def _named_after(path: Path, error: OSError) -> OSError:

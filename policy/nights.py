@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from policy.alarm import NO_AUDITS, Audits
+from policy.alarm import Audits
 from policy.schema import STRICT
 
 
@@ -101,12 +101,13 @@ class History:
         """The last record of a night."""
         return next((found for found in reversed(self.nights) if found.night == night), None)
 
-    def audits(self, policy: str) -> Audits:
-        """What all closed nights have seen of a policy, by its digest."""
-        own = [found for found in self.nights if found.policy == policy and found.closed]
-        if not own:
-            return NO_AUDITS
-        return Audits(sum(f.audited for f in own), sum(f.disagreed for f in own))
+    def audits(self, policy: str) -> tuple[Audits, ...]:
+        """What each closed night has seen of a policy, by its digest, oldest first."""
+        return tuple(
+            Audits(found.audited, found.disagreed)
+            for found in self.nights
+            if found.policy == policy and found.closed and found.audited
+        )
 
     def alarm(self, policy: str) -> str | None:
         """The alarm that stands against a policy: the first that any night has raised."""

@@ -6,22 +6,23 @@ of it. Elsewhere the filesystem's own rename has to do.
 """
 
 import posixpath
-import re
 import secrets
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
 from policy.errors import OutputInUse
 from policy.files import place, place_copy
-from transforms import bucket
-from transforms.files import read_bytes
+from transforms import bucket, files
+from transforms.at_once import at_once
+from transforms.files import FoundFile, matched, read_bytes
 
 ATTEMPTS = "_attempts"
-"""The folder, in the root of every output, that holds files still being written."""
+"""The folder, in the root of every output, that holds files still being written, and those that
+only the workers of a run read."""
 
 RUN = "_run.json"
 """Where an output says what it is made by, before anything else is there."""
@@ -51,7 +52,7 @@ class Output:
         """Write a file unless it is there; returns whether it is ours that stands now."""
         final = posixpath.join(self.path, name)
         if final.startswith(bucket.SCHEME):
-            return bucket.create(final, content)
+            return bucket.create(final, content) is not None
         if "://" in final:
             if FileSystems.exists(final):
                 return False
@@ -69,6 +70,15 @@ class Output:
         else:
             place(content, Path(self._attempt(name)), Path(final))
 
+    def keep(self, name: str, content: bytes) -> str:
+        """Write a file for the workers of this run alone, which goes when it ends; its path."""
+        replace(self, folder="").replace(posixpath.join(ATTEMPTS, self.run, name), content)
+        return self.own(name)
+
+    def own(self, name: str) -> str:
+        """The path of what only the workers of this run read, and which goes when it ends."""
+        return posixpath.join(self.root, ATTEMPTS, self.run, name)
+
     def copy(self, name: str, final: str) -> None:
         """Give a file of the output a second name, replacing what had it."""
         source, wanted = posixpath.join(self.path, name), posixpath.join(self.path, final)
@@ -84,8 +94,10 @@ class Output:
         path = posixpath.join(self.path, name)
         if "://" not in path:
             Path(path).unlink(missing_ok=True)
-        elif FileSystems.exists(path):
-            FileSystems.delete([path])
+        elif path.startswith(bucket.SCHEME):
+            bucket.delete(path)
+        elif files.exists(path):
+            files.delete(FoundFile(path, 0, 0.0))
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and all in it, if it is there; on a local filesystem, all at once.
@@ -100,8 +112,7 @@ class Output:
                 Path(path).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
         else:
-            for found in _match(path, ""):
-                FileSystems.delete([found])
+            at_once(files.delete, _match(path, ""))
 
     def read(self, name: str, what: str) -> bytes:
         """All of a file; `what` names it in the InputError if it cannot be read."""
@@ -119,8 +130,9 @@ class Output:
             )
 
     def _attempt(self, name: str) -> str:
-        tail = name.replace("/", "__")[-_LONGEST_TAIL:]
-        return posixpath.join(self.root, ATTEMPTS, self.run, f"{secrets.token_hex(8)}.{tail}")
+        own = posixpath.join(ATTEMPTS, self.run, "")
+        tail = name.removeprefix(own).replace("/", "__")[-_LONGEST_TAIL:]
+        return posixpath.join(self.root, own, f"{secrets.token_hex(8)}.{tail}")
 
     def _rename(self, name: str, content: bytes, final: str) -> None:
         attempt = self._attempt(name)
@@ -132,10 +144,10 @@ class Output:
 def existing(folder: str, extension: str) -> set[str]:
     """Names below a folder, without the extension, of the files that have it."""
     prefix = folder.rstrip("/") + "/"
-    return {path.removeprefix(prefix).removesuffix(extension) for path in _match(folder, extension)}
+    return {
+        file.path.removeprefix(prefix).removesuffix(extension) for file in _match(folder, extension)
+    }
 
 
-def _match(folder: str, extension: str) -> list[str]:
-    pattern = posixpath.join(re.sub(r"[*?[]", r"[\g<0>]", folder), "**" + extension)
-    (result,) = FileSystems.match([pattern])
-    return [found.path for found in result.metadata_list]
+def _match(folder: str, extension: str) -> list[FoundFile]:
+    return matched(posixpath.join(files.escaped(folder), "**" + extension))

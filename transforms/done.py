@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from policy.errors import InputError
 from policy.manifest import written
 from policy.rows import read_about
 from policy.schema import parse_json
 from transforms.commit import Output
+from transforms.files import exists
 
 ORIGIN = ("made_by", "input")
 """What decides the content of a shard's files, by the names under which each file says it."""
@@ -58,12 +58,10 @@ def commit_shard(
 
 def done_before(output: Output, marker: str, origin: Mapping[str, Any]) -> Says | None:
     """What the marker of a shard says, if the shard was made from the same and is all there."""
-    if not FileSystems.exists(f"{output.path}/{marker}"):
-        return None
     known = read_marker(output, marker)
     if known is None or not same_origin(known, origin):
         return None
-    there = all(FileSystems.exists(f"{output.path}/{name}") for name in known["files"])
+    there = all(exists(f"{output.path}/{name}") for name in known["files"])
     return known if there else None
 
 

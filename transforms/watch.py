@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from apache_beam.io.filesystems import FileSystems
-
-from policy.alarm import NO_AUDITS, THRESHOLD, Audits, Verdict, verdict
+from policy.alarm import THRESHOLD, Audits, Nights, Verdict, verdict
+from policy.errors import Unavailable
 from policy.schema import parse_json
 from transforms.commit import Output, existing
 from transforms.done import read_marker
+from transforms.files import exists, read_bytes
 
 ALARM = "_alarm.json"
 """The file of an output that says that an alarm was raised there, and why."""
@@ -32,6 +32,7 @@ BEGUN = "_begun"
 """The folder of an output with a file for each shard that is begun, while a run goes on."""
 
 _BEGUN = ".begun"
+_COUNTS = "the counts of the run's records"
 
 _LOG = logging.getLogger("adalabel")
 
@@ -45,17 +46,17 @@ OnAlarm = Literal["warn", "full", "stop"]
 class Watch:
     """What a run is compared with, and what is done about an alarm; the same for all workers.
 
-    `table` is None where there is nothing to compare with. `records` are those of the run's shards,
-    a `fraction` of which is audited; `seconds` is the least time between two looks of a worker.
-    `before` was seen of the same policy in earlier nights, and is evidence like the run's own.
+    `table` is None where there is nothing to compare with. `records` is the path that
+    `keep_records` gave; a `fraction` of them is audited. `seconds` is the least time between two
+    looks of a worker. `nights` came before (policy/alarm.py).
     """
 
     table: Audits | None
     on_alarm: OnAlarm
-    records: Mapping[str, int]
+    records: str
     fraction: float
     seconds: float
-    before: Audits = NO_AUDITS
+    nights: Nights = None
 
 
 class Watcher:
@@ -65,6 +66,7 @@ class Watcher:
         """Look at the shards that are finished below `output`."""
         self.watch = watch
         self.output = output
+        self._records: Mapping[str, int] = {}
         self._finished: dict[str, Audits] = {}
         self._next = 0.0
         self._seen = False
@@ -89,21 +91,42 @@ class Watcher:
     def _look(self) -> bool:
         if self.watch.table is None:
             return False
-        ours, path = self.watch.records, self.output.path
+        self._records = self._records or read_records(self.watch.records)
+        ours, path = self._records, self.output.path
         for name in (existing(path, ".json") & ours.keys()) - self._finished.keys():
             self._finished[name] = audits_of(read_marker(self.output, f"{name}.json") or {})
         # listed after the finished ones: who begins in between is taken to be under way
         begun = existing(f"{path}/{BEGUN}", _BEGUN) & ours.keys()
         under_way = [ours[name] for name in begun - self._finished.keys()]
-        finished = [self.watch.before, *self._finished.values()]
-        found = seen_early(self.watch.table, finished, under_way, self.watch.fraction)
+        finished = list(self._finished.values())
+        fraction, nights = self.watch.fraction, self.watch.nights
+        found = seen_early(self.watch.table, finished, under_way, fraction, nights)
         if found.alarm:
             _LOG.warning("%s", raise_alarm(self.output, found))
         return found.alarm
 
 
+def keep_records(output: Output, records: Mapping[str, int]) -> str:
+    """Put down the records of each shard for the workers of a run; the path of the file."""
+    return output.keep("records.json", json.dumps(dict(records)).encode())
+
+
+def read_records(path: str) -> dict[str, int]:
+    """The records of each shard, as `keep_records` put them down."""
+    try:
+        return {str(name): int(n) for name, n in json.loads(read_bytes(path, _COUNTS)).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unavailable(
+            f"{path}: {_COUNTS} are damaged: {error}; run the same command again"
+        ) from error
+
+
 def seen_early(
-    table: Audits, finished: Sequence[Audits], under_way: Sequence[int], fraction: float
+    table: Audits,
+    finished: Sequence[Audits],
+    under_way: Sequence[int],
+    fraction: float,
+    nights: Nights = None,
 ) -> Verdict:
     """The test after finished shards, and with those under way, by records, at their best.
 
@@ -111,7 +134,8 @@ def seen_early(
     """
     audited = sum(shard.audited for shard in finished)
     most = sum(min(n, math.ceil(fraction * n + 4 * math.sqrt(fraction * n) + 4)) for n in under_way)
-    return verdict(table, [Audits(audited + most, sum(shard.disagreed for shard in finished))])
+    disagreed = sum(shard.disagreed for shard in finished)
+    return verdict(table, [Audits(audited + most, disagreed)], nights)
 
 
 def audits_of(statistics: Mapping[str, Any]) -> Audits:
@@ -135,7 +159,7 @@ def carry_alarm(output: Output, message: str) -> None:
 
 def read_alarm(output: Output) -> str | None:
     """The message of the alarm that stands in an output, if one does."""
-    if not FileSystems.exists(f"{output.path}/{ALARM}"):
+    if not exists(f"{output.path}/{ALARM}"):
         return None
     found = parse_json(output.read(ALARM, "the alarm"), f"{output.path}/{ALARM}")
     return str(found.get("message")) if isinstance(found, dict) else "an alarm without a message"
@@ -145,8 +169,9 @@ def message_of(found: Verdict) -> str:
     """What was seen, in a sentence."""
     total = found.total
     rate = total.disagreed / total.audited if total.audited else 0.0
+    since = f" of the last {found.nights} nights" if found.nights > 1 else ""
     return (
-        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}) disagree with the full "
-        f"network; by the table at most {found.bound:.2%} would (evidence "
+        f"{total.disagreed} of {total.audited} audited images ({rate:.2%}){since} disagree with "
+        f"the full network; by the table at most {found.bound:.2%} would (evidence "
         f"{found.highest:.3g} to 1, alarm at {THRESHOLD:g})"
     )

@@ -3,6 +3,7 @@
 Elements of a pipeline are shards, by path; pixels never cross a shuffle. `ShardFn` is the one DoFn.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -120,9 +121,10 @@ class ShardLoop:
 class WorkerOptions:
     """How a worker uses its machine.
 
-    batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
-    own on a CPU, 0 for its default. device: cpu, cuda or cuda:N. limits: what an image may cost to
-    decode. isolate_decode: decode in processes, one for each thread, instead of in the threads.
+    batch_size: images per forward pass. decode_threads: threads that decode ahead, 0 for one per
+    core of the worker. threads: torch's own on a CPU, 0 for its default. device: cpu, cuda or
+    cuda:N. limits: what an image may cost to decode. isolate_decode: decode in processes, one for
+    each thread, instead of in the threads.
     """
 
     batch_size: int
@@ -155,7 +157,8 @@ class ShardFn(beam.DoFn):
     def setup(self) -> None:
         """Load networks once a process, and start this instance's decoding threads."""
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
-        self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
+        threads = self.worker.decode_threads or usable_cores()
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder()
 
     def start_bundle(self) -> None:
@@ -179,3 +182,10 @@ class ShardFn(beam.DoFn):
         """Stop the threads, then the processes they use."""
         self.pool.shutdown(cancel_futures=True)
         self.decoder.close()
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
 
-from pipelines.attempts import OLD_SECONDS, clean_attempts, remove_own
+from pipelines.attempts import OLD_SECONDS, clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK
 from pipelines.lease import this_machine
-from transforms.commit import ATTEMPTS
+from transforms.commit import ATTEMPTS, Output
 
 HERE = this_machine()
 RANDOM = "0123456789abcdef"
@@ -129,16 +131,52 @@ def test_a_file_that_vanishes_meanwhile_is_no_error(
 def test_a_runs_own_folder_goes_at_its_end_and_others_stay(output: Path) -> None:
     attempt(output, "ours")
     other = attempt(output, f"elsewhere.1.{RANDOM}")
-    remove_own(str(output), "ours")
+    remove_own(Output(str(output), "ours"))
     assert [path.name for path in (output / ATTEMPTS).iterdir()] == [other.name]
 
 
 def test_the_last_run_removes_the_folder_of_attempts(output: Path) -> None:
     attempt(output, "ours")
     for _ in range(2):
-        remove_own(str(output), "ours")
+        remove_own(Output(str(output), "ours"))
         assert not (output / ATTEMPTS).exists()
 
 
-def test_a_bucket_has_no_folders_to_remove() -> None:
-    remove_own("gs://bucket/labels", "ours")
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The objects of a bucket, as Beam's filesystems list and remove them."""
+    found = {
+        "gs://b/labels/s.json",
+        "gs://b/labels/_attempts/ours/a",
+        "gs://b/labels/_attempts/x/b",
+    }
+    monkeypatch.setattr("transforms.commit._match", lambda folder, _: sorted(below(found, folder)))
+    monkeypatch.setattr(FileSystems, "delete", found.difference_update)
+    return found
+
+
+def below(paths: set[str], folder: str) -> set[str]:
+    return {path for path in paths if path.startswith(f"{folder}/")}
+
+
+def test_a_bucket_loses_a_runs_own_files_at_its_end(objects: set[str]) -> None:
+    remove_own(Output("gs://b/labels", "ours"))
+    assert objects == {"gs://b/labels/s.json", "gs://b/labels/_attempts/x/b"}
+
+
+def test_what_other_runs_left_in_a_bucket_goes_as_they_have_lost_it(objects: set[str]) -> None:
+    clean_bucket(Output("gs://b/labels", "ours"))
+    assert objects == {"gs://b/labels/s.json"}
+
+
+def test_where_nothing_is_locked_another_run_keeps_its_files(objects: set[str]) -> None:
+    clean_bucket(Output("s3://b/labels", "ours"))
+    assert len(objects) == 3
+
+
+def test_failing_to_clean_up_does_not_fail_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: str) -> list[str]:
+        raise BeamIOError("no")
+
+    monkeypatch.setattr("transforms.commit._match", fails)
+    remove_own(Output("gs://b/labels", "ours"))

@@ -2,9 +2,10 @@ import os
 
 import pytest
 
-from pipelines.options import MachineOptions, RunOptions, usable_cores
+from pipelines.options import MachineOptions, RunOptions
 from policy.errors import InputError
 from transforms.decode_limits import DecodeLimits
+from transforms.work import usable_cores
 
 
 @pytest.mark.parametrize("name", ["batch_size", "workers"])

@@ -19,6 +19,7 @@ from policy.audit import audited
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import Alarm, InputError
 from policy.rules import always
+from transforms import watch
 from transforms.audit import SEED
 from transforms.watch import AFTER, ALARM
 
@@ -51,6 +52,7 @@ def corpus(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(autouse=True)
 def _look_at_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "_LOOKING_SHARE", 0)  # or looks that are slow are few
 
 
 def labelled(world: Any, corpus: Corpus, output: Path, **changes: Any) -> Any:

@@ -19,7 +19,7 @@ from pipelines.accounting import account_for
 from policy.rules import Policy
 from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions
-from transforms.label import LabelStep
+from transforms.label_rows import LabelStep
 from transforms.route import Router
 from transforms.shards import Shard, count_records
 from transforms.work import ShardLoop

@@ -13,7 +13,7 @@ import torch
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from policy.bundle import Bundle
+from policy.bundle import Bundle, write_bundle
 from policy.features import Feature
 from policy.means import Mean
 from policy.mixture import Mixture
@@ -21,7 +21,8 @@ from policy.rows import LABELS_SCHEMA, read_about
 from policy.rules import STOP, Policy, Rule, always
 from transforms.commit import Output
 from transforms.extract import run_all
-from transforms.label import Label, LabelOptions, LabelStep, load_for_policy, statistics_of
+from transforms.label import Label, LabelOptions, load_for_policy
+from transforms.label_rows import LabelStep, statistics_of
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import prepare
 from transforms.route import Router
@@ -156,7 +157,7 @@ def test_the_statistics_come_after_the_labels(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("transforms.label.parquet_bytes", crash)
+    monkeypatch.setattr("transforms.label_rows.parquet_bytes", crash)
     with pytest.raises(KeyboardInterrupt):
         labelled(engine, bundle, shards, tmp_path)
     assert list(tmp_path.rglob("*.json")) == []
@@ -259,7 +260,12 @@ def test_an_averaged_label_is_that_of_the_mean(
 def test_the_pipeline_writes_what_the_loop_writes(
     networks: NetworksFile, bundle: Bundle, shards: list[Shard], output: Path, tmp_path: Path
 ) -> None:
-    label = Label(networks, bundle, LabelOptions(Output(str(tmp_path), "run"), 2, MADE_BY), WORKER)
+    policy, wanted = (
+        str(tmp_path / "policy"),
+        LabelOptions(Output(str(tmp_path), "run"), 2, MADE_BY),
+    )
+    write_bundle(policy, bundle)
+    label = Label(networks, policy, wanted, WORKER)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         done = pipeline | beam.Create(shards) | label
         counts = done | beam.Map(lambda found: (found["shard"], found["records"]))

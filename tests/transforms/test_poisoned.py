@@ -23,7 +23,7 @@ from policy.rules import Policy
 from transforms.careful import Careful, DeviceLost
 from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions, run_all
-from transforms.label import LabelStep
+from transforms.label_rows import LabelStep
 from transforms.prepare import Prepared
 from transforms.route import Router
 from transforms.routed import Routed

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from policy.alarm import Audits, verdict
+from policy.errors import Unavailable
 from transforms import watch
 from transforms.commit import Output
 from transforms.watch import (
@@ -16,8 +17,10 @@ from transforms.watch import (
     Watch,
     Watcher,
     audits_of,
+    keep_records,
     raise_alarm,
     read_alarm,
+    read_records,
     seen_early,
 )
 
@@ -36,7 +39,7 @@ def output(tmp_path: Path) -> Output:
 
 
 def watcher(output: Output, seconds: float = 0.0, table: Audits | None = TABLE) -> Watcher:
-    return Watcher(Watch(table, "stop", RECORDS, 0.1, seconds), output)
+    return Watcher(Watch(table, "stop", keep_records(output, RECORDS), 0.1, seconds), output)
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +142,13 @@ def test_shards_of_before_there_were_audits_count_nothing() -> None:
 def test_an_alarm_file_of_another_kind_is_an_alarm_all_the_same(output: Output) -> None:
     output.create(ALARM, b"[]")
     assert read_alarm(output) == "an alarm without a message"
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": "x"}', b'{"a": 1'])
+def test_counts_that_are_damaged_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "records.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        Unavailable, match=r"records\.json: the counts .* are damaged.*run the same"
+    ):
+        read_records(str(path))

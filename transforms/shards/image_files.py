@@ -6,6 +6,7 @@ A file `cat.cls` beside `cat.jpg`, if it is given too, holds its label. The key 
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from transforms.shards.limits import FILES_PER_SHARD, MAX_IMAGE_BYTES, MAX_LABEL_BYTES
 from transforms.shards.record import CONTAINER, Record, labelled
@@ -61,8 +62,13 @@ def _with_label(file: ImageFile, label: ImageFile | None) -> ImageFile:
     """The label counts for what the file is: a new label makes it another file."""
     if label is None:
         return file
-    modified = max(file.modified, label.modified)
-    return ImageFile(file.path, file.bytes, modified, label.path)
+    return replace(
+        file,
+        modified=max(file.modified, label.modified),
+        label_path=label.path,
+        label_bytes=label.bytes,
+        label_generation=label.generation,
+    )
 
 
 def _record(file: ImageFile) -> Record:
@@ -71,14 +77,14 @@ def _record(file: ImageFile) -> Record:
         return record.rejected("no_image", "a label without an image of the same base name")
     if file.bytes > MAX_IMAGE_BYTES:
         return record.rejected("too_large", f"{file.bytes} bytes; at most {MAX_IMAGE_BYTES}")
-    with open_shard(file.path) as opened:
+    with open_shard(file.path, file.bytes, file.generation) as opened:
         image = opened.read(MAX_IMAGE_BYTES + 1)
     if len(image) != file.bytes:
         why = f"{file.bytes} bytes when listed, {len(image)} now: the file was changed meanwhile"
         return record.rejected(CONTAINER, why)
     text = None
     if file.label_path:
-        with open_shard(file.label_path) as opened:
+        with open_shard(file.label_path, file.label_bytes, file.label_generation) as opened:
             text = opened.read(MAX_LABEL_BYTES + 1)
     return labelled(Record(record.key, image), text)
 

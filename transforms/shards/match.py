@@ -34,14 +34,13 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
         if path in taken:
             continue
         taken.add(path)
-        modified = file.last_updated_in_seconds or 0.0
         if _extension(path) in image_files.EXTENSIONS:
-            image = ImageFile(path, file.size_in_bytes, modified)
+            image = ImageFile(path, file.bytes, file.modified, generation=file.generation)
             images[path] = posixpath.dirname(_below(path, pattern)), image
         else:
             format_of(path)
             name = posixpath.normpath(_below(path, pattern).removesuffix(_suffix(path)))
-            _add(found, Shard(name, path, file.size_in_bytes, modified))
+            _add(found, Shard(name, path, file.bytes, file.modified, generation=file.generation))
     for shard in image_files.grouped(images.values()):
         _add(found, shard)
     if not found:

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
-
-from policy.errors import InputError, shown
-from transforms.files import read_bytes
+from policy.errors import InputError, Stopped, shown
+from transforms import files
+from transforms.files import FoundFile, read_bytes
 from transforms.shards.limits import MAX_LIST_BYTES, MAX_NAME_BYTES
 
 SCHEMES = ("gs", "s3", "hdfs", "azfs")
@@ -17,7 +15,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def matched(patterns: Iterable[str]) -> Iterator[tuple[str, FileMetadata]]:
+def matched(patterns: Iterable[str]) -> Iterator[tuple[str, FoundFile]]:
     """Every file that is found, with the pattern that found it.
 
     Raises InputError if a pattern is refused, cannot be listed or matches nothing.
@@ -39,11 +37,11 @@ def _expand_lists(patterns: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield from _lines(listed)
 
 
-def _lines(listed: FileMetadata) -> Iterator[tuple[str, str]]:
+def _lines(listed: FoundFile) -> Iterator[tuple[str, str]]:
     """The patterns of a list file, a line each; lines may be empty."""
-    if listed.size_in_bytes > MAX_LIST_BYTES:
+    if listed.bytes > MAX_LIST_BYTES:
         raise InputError(
-            f"{shown(listed.path)}: {listed.size_in_bytes} bytes; a list of shards has at most "
+            f"{shown(listed.path)}: {listed.bytes} bytes; a list of shards has at most "
             f"{MAX_LIST_BYTES}"
         )
     content = read_bytes(listed.path, "the list of shards")
@@ -87,12 +85,13 @@ def _check_scheme(pattern: str, scheme: str, source: str) -> None:
         )
 
 
-def _match(pattern: str, source: str) -> list[FileMetadata]:
+def _match(pattern: str, source: str) -> list[FoundFile]:
     try:
-        (result,) = FileSystems.match([pattern])
+        found = sorted(files.matched(pattern), key=lambda file: file.path)
+    except Stopped:  # a bucket that does not answer
+        raise
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
         raise InputError(f"{source}: cannot be listed: {shown(error)}") from error
-    found = sorted(result.metadata_list, key=lambda file: file.path)
     if not found:
         raise InputError(f"{source}: matches no file; check the path and the quotes")
     return found

@@ -1,14 +1,12 @@
 """The records of a shard, whatever its format: counted, made unique, and held to their promise."""
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from apache_beam.io.filesystems import FileSystems
-
 from policy.errors import shown
 from policy.rows import DUPLICATE
+from transforms.files import escaped, matched
 from transforms.shards import image_files
 from transforms.shards.match import format_of
 from transforms.shards.record import CONTAINER, Record
@@ -24,7 +22,7 @@ def count_records(shard: Shard) -> int:
         return shard.promise.records
     if shard.files:
         return len(shard.files)
-    with open_shard(shard.path) as file:
+    with open_shard(shard.path, shard.bytes, shard.generation) as file:
         return int(format_of(shard.path).count(file))
 
 
@@ -54,13 +52,12 @@ def read_records(shard: Shard) -> Iterator[Record]:
 
 
 def _check_unchanged(shard: Shard) -> None:
-    """Plain image files are checked one by one as they are read."""
-    if shard.files:
+    """Plain image files are checked one by one as they are read, and what has a generation cannot
+    change: no other is read.
+    """
+    if shard.files or shard.generation:
         return
-    (now,) = FileSystems.match([re.sub(r"[*?[]", r"[\g<0>]", shard.path)])
-    sizes = [
-        (file.size_in_bytes, file.last_updated_in_seconds or 0.0) for file in now.metadata_list
-    ]
+    sizes = [(file.bytes, file.modified) for file in matched(escaped(shard.path))]
     if sizes != [(shard.bytes, shard.modified)]:
         raise ReadFailed(
             f"{shown(shard.path)}: changed while it was read: it had {shard.bytes} bytes of "
@@ -71,9 +68,18 @@ def _check_unchanged(shard: Shard) -> None:
 def sha256_of(shard: Shard) -> str:
     """The SHA-256 of the shard's bytes, or of those of its files one after the other."""
     digest = hashlib.sha256()
-    paths = [path for file in shard.files for path in (file.path, file.label_path) if path]
-    for path in paths or [shard.path]:
-        with open_shard(path) as file:
+    parts = [
+        part
+        for file in shard.files
+        for part in (
+            (file.path, file.bytes, file.generation),
+            (file.label_path, file.label_bytes, file.label_generation),
+        )
+    ]
+    for path, size, generation in parts or [(shard.path, shard.bytes, shard.generation)]:
+        if path is None:
+            continue
+        with open_shard(path, size, generation) as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()
@@ -83,7 +89,7 @@ def _records(shard: Shard) -> Iterator[Record]:
     if shard.files:
         yield from image_files.read(shard)
         return
-    with open_shard(shard.path) as file:
+    with open_shard(shard.path, shard.bytes, shard.generation) as file:
         yield from format_of(shard.path).read(file)
 
 

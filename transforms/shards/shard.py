@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 class ImageFile:
     """A plain image file of `bytes`, and the file with its label if there is one.
 
-    `modified` is in seconds since 1970, 0 where unknown.
+    `modified` is in seconds since 1970, 0 where unknown; `generation` and `label_generation` are
+    what gs:// counts, 0 elsewhere.
     """
 
     path: str
     bytes: int
     modified: float
     label_path: str | None = None
+    generation: int = 0
+    label_bytes: int = 0
+    label_generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Shard:
     """One file of records. `name` is unique in a run and names the shard's outputs and keys.
 
     `bytes` and `modified` (seconds since 1970, 0 where unknown) tell a shard from one that was put
-    in its place. With `files`, the shard is these files of the folder `path`.
+    in its place. In gs:// its `generation` does (0 elsewhere), and no other is read. With `files`,
+    the shard is these files of the folder `path`.
     """
 
     name: str
@@ -40,12 +45,14 @@ class Shard:
     modified: float
     files: tuple[ImageFile, ...] = ()
     promise: Promise | None = None
+    generation: int = 0
 
     @property
     def identity(self) -> str:
         """What must not change between the runs into one output."""
         modified = datetime.fromtimestamp(self.modified, UTC).isoformat(timespec="milliseconds")
-        identity = f"{self.path}, {self.bytes} bytes, modified {modified}"
+        version = f"generation {self.generation}" if self.generation else f"modified {modified}"
+        identity = f"{self.path}, {self.bytes} bytes, {version}"
         if self.files:
             digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
             identity = f"{identity}, {len(self.files)} files {digest}"

@@ -3,8 +3,7 @@
 import io
 from typing import BinaryIO, cast
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from transforms import files
 
 
 class ReadFailed(Exception):  # noqa: N818 - what happened, not that it is an error, matters
@@ -47,7 +46,12 @@ class _Faithful(io.RawIOBase):
         super().close()
 
 
-def open_shard(path: str) -> BinaryIO:
-    """Open a shard through Beam's filesystems, never guessing a compression from its name."""
-    file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+def open_shard(path: str, size: int = 0, generation: int = 0) -> BinaryIO:
+    """Open a shard, never guessing a compression from its name.
+
+    In gs://, this generation of `size` bytes is read; Unavailable where it was overwritten.
+    """
+    file = files.open_file(path, size, generation)
+    if files.in_bucket(path):
+        return file  # large parts of it are asked for at once, and it is as faithful
     return cast("BinaryIO", io.BufferedReader(_Faithful(path, file), buffer_size=1 << 20))

@@ -1,0 +1,234 @@
+"""A server before the emulator of gs://: counts requests, makes them fail, and holds preconditions.
+
+The emulator looks at the preconditions of uploads only; those of copies and deletes are held here.
+"""
+
+import json
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+
+Kind = Literal["write", "read", "stat", "list", "copy", "delete", "other"]
+Fault = Literal["429", "503", "lost", "stall", "cut"]
+"""429, 503: refused. lost: carried out, then the connection ends without an answer. stall: carried
+out, and no answer for longer than a client waits. cut: the connection ends amid the answer's body.
+"""
+
+STALL_SECONDS = 3.0
+
+_OBJECT = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)$")
+_DROPPED = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
+
+
+def kind_of(method: str, target: str) -> Kind:
+    """What a request asks for."""
+    path = urlsplit(target).path
+    if method == "DELETE":
+        return "delete"
+    if "/rewriteTo/" in path or "/copyTo/" in path:
+        return "copy"
+    if method in {"POST", "PUT"}:
+        return "write" if "upload" in target else "other"
+    if path.endswith("/o"):
+        return "list"
+    media = "alt=media" in target or not path.startswith("/storage/v1/b/")
+    return "read" if media else "stat"
+
+
+@dataclass
+class Plan:
+    """Which requests fail: `fault` for those of a kind (and name) from the `first` on, `count` of
+    them; or with `storm`, this share of all requests, drawn by `rng`.
+    """
+
+    kind: Kind = "other"
+    fault: Fault = "503"
+    first: int = 1
+    count: int = 1
+    name: str = ""
+    storm: float = 0.0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    seen: int = 0
+
+    def of(self, kind: Kind, name: str) -> Fault | None:
+        if self.storm:
+            faults: list[Fault] = ["429", "503", "lost", "cut"]
+            fails = self.rng.random() < self.storm
+            return faults[self.rng.integers(len(faults))] if fails else None
+        if kind != self.kind or self.name not in name:
+            return None
+        self.seen += 1
+        return self.fault if self.first <= self.seen < self.first + self.count else None
+
+
+class Front(ThreadingHTTPServer):
+    """The server; `requests` counts by kind, `failed` those that were made to fail."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, emulator: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.emulator = emulator
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{self.address}"
+        self.writing = threading.RLock()
+        self.looking = threading.Lock()
+        self.page_size: int | None = None
+        self._held: tuple[str, ...] = ()
+        self.forget()
+
+    def forget(self) -> None:
+        """Count anew, and let everything succeed."""
+        self.plan = Plan(count=0)
+        self.requests: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.log: list[tuple[str, str]] = []
+
+    @contextmanager
+    def held(self, *names: str) -> Iterator[threading.Event]:
+        """Let writes of what has all of these in its name wait; gives what says that one does."""
+        self._held, self._reached, self._free = names, threading.Event(), threading.Event()
+        try:
+            yield self._reached
+        finally:
+            self._held = ()
+            self._free.set()
+
+    def wait(self, kind: Kind, name: str, body: bytes) -> None:
+        """Wait if this is to be held; the name of a new object is in its upload's body."""
+        text = name + body[:2000].decode(errors="replace")
+        if kind == "write" and self._held and all(part in text for part in self._held):
+            self._reached.set()
+            self._free.wait(60)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no error."""
+
+
+@contextmanager
+def before(emulator: str) -> Iterator[Front]:
+    """A server before the emulator at this host and port."""
+    front = Front(emulator)
+    thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield front
+    finally:
+        front.shutdown()
+        thread.join()
+        front.server_close()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Front
+    timeout = 30
+
+    def _serve(self) -> None:
+        body = self._body()
+        kind, name = kind_of(self.command, self.path), unquote(self.path)
+        with self.server.looking:
+            self.server.requests[kind] += 1
+            self.server.log.append((kind, name))
+            fault = self.server.plan.of(kind, name)
+            if fault:
+                self.server.failed[fault] += 1
+        if fault in {"429", "503"}:
+            self._answer(Answer(int(fault), {}, b'{"error": {"message": "made to fail"}}'))
+            return
+        self.server.wait(kind, name, body)
+        answer = self._carried_out(kind, body)
+        if fault == "stall":
+            time.sleep(STALL_SECONDS)
+        if fault in {"lost", "stall"}:
+            self._end()
+        elif fault == "cut" and len(answer.body) > 1:
+            self._answer(answer, len(answer.body) // 2)
+            self._end()
+        else:
+            self._answer(answer)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _serve  # noqa: N815
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _carried_out(self, kind: Kind, body: bytes) -> Answer:
+        if kind not in {"write", "copy", "delete"}:
+            return self._asked(self.command, self._paged(kind), body)
+        with self.server.writing:
+            if kind != "write" and not self._holds():
+                return Answer(412, {}, b'{"error": {"code": 412, "message": "precondition"}}')
+            return self._asked(self.command, self.path, body)
+
+    def _paged(self, kind: Kind) -> str:
+        size = self.server.page_size
+        return f"{self.path}&maxResults={size}" if kind == "list" and size else self.path
+
+    def _holds(self) -> bool:
+        """Whether the object that is copied to, or deleted, is of the generation asked for."""
+        wanted = parse_qs(urlsplit(self.path).query).get("ifGenerationMatch")
+        if wanted is None:
+            return True
+        path = urlsplit(self.path).path
+        if "/rewriteTo/" in path:
+            path = "/storage/v1" + path.partition("/rewriteTo")[2]
+        there = self._asked("GET", path, b"")
+        generation = json.loads(there.body)["generation"] if there.status == 200 else "0"
+        return str(generation) == wanted[0]
+
+    def _asked(self, method: str, target: str, body: bytes) -> Answer:
+        connection = HTTPConnection(self.server.emulator, timeout=60)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _DROPPED}
+        headers["Host"] = self.server.emulator
+        connection.request(method, target, body, headers)
+        found = connection.getresponse()
+        content = found.read()
+        kept = {k: v for k, v in found.getheaders() if k.lower() not in _DROPPED}
+        connection.close()
+        for name, value in kept.items():  # where a large upload goes on
+            kept[name] = value.replace(self.server.emulator, self.server.address)
+        return Answer(found.status, kept, content)
+
+    def _answer(self, answer: Answer, most: int | None = None) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body[:most])
+
+    def _end(self) -> None:
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

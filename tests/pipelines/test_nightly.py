@@ -1,0 +1,378 @@
+"""Nights: what is new is labelled once, by the policy in use, whatever goes wrong in between."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_images
+from nights import Nights
+
+from launch.cli import main
+from pipelines import classify, night_run, nightly
+from pipelines.claim import claimed
+from policy.errors import InputError, OutputInUse
+
+RNG = np.random.default_rng(5)
+Changed = Callable[..., None]
+
+
+def images(n: int = 6) -> list[bytes]:
+    return [tiny_images.tinted(RNG) for _ in range(n)]
+
+
+@pytest.fixture
+def nights(world: Any, tmp_path: Path) -> Nights:
+    """Two shards of six images, and a policy in use."""
+    found = Nights(tmp_path / "job")
+    found.write_job(world.networks)
+    found.publish(world.policy)
+    for name in ("a", "b"):
+        found.shard(name, images())
+    return found
+
+
+@pytest.fixture
+def other_policy(world: Any, tmp_path: Path) -> str:
+    """A policy that always gets the full network."""
+    world.fit(table=world.table, policy=str(tmp_path / "other"), max_loss=0.0)
+    return str(tmp_path / "other")
+
+
+def labelled(nights: Nights) -> dict[str, int]:
+    """Rows by shard; every key once."""
+    keys = [row["key"] for row in nights.rows()]
+    assert len(set(keys)) == len(keys)
+    return dict(Counter(key.partition("/")[0] for key in keys))
+
+
+def stopped_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
+    """Make a function fail as a killed process would: what follows does not happen."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, killed)
+
+
+def files_of(nights: Nights) -> dict[str, int]:
+    """All files of labels, with when each was written."""
+    return {
+        str(path.relative_to(nights.output)): path.stat().st_mtime_ns
+        for path in nights.output.glob("nights/*/[!_]*")
+    }
+
+
+def test_the_first_night_labels_all_and_the_next_what_is_new(nights: Nights) -> None:
+    first = nights.night()
+    (record,) = first.nights
+    assert (first.exit_code, record.new, record.records, record.message) == (0, 2, 12, "done")
+    assert labelled(nights) == {"a": 6, "b": 6}
+    before = files_of(nights)
+
+    nights.shard("c", images(4))
+    second = nights.night()
+    (record,) = second.nights
+    assert (record.new, record.late, record.rewritten, record.records) == (1, 0, 0, 4)
+    assert (second.shards, second.records) == (3, 16)
+    assert labelled(nights) == {"a": 6, "b": 6, "c": 4}
+    assert files_of(nights).items() > before.items()
+
+
+def test_a_night_without_anything_new_says_so_and_changes_no_label(nights: Nights) -> None:
+    nights.night()
+    before = (nights.output / "_manifest.json").read_text()
+    receipt = nights.night()
+    assert (receipt.exit_code, receipt.shards, receipt.records) == (0, 2, 12)
+    assert [(record.night, record.message) for record in receipt.nights] == [
+        (None, "nothing to do")
+    ]
+    assert (nights.output / "_manifest.json").read_text() == before
+    assert len(nights.log()) == 2
+
+
+def test_late_and_rewritten_shards_are_found_and_what_they_replace_stays(nights: Nights) -> None:
+    nights.night()
+    old = {row["key"]: row["probabilities"] for row in nights.rows()}
+    os.utime(nights.shard("0-late", images(2)), (1e9, 1e9))
+    nights.shard("a", images(3))
+    before = files_of(nights)
+    (record,) = nights.night().nights
+    assert (record.new, record.late, record.rewritten) == (0, 1, 1)
+    assert labelled(nights) == {"0-late": 2, "a": 3, "b": 6}
+    now = {row["key"]: row["probabilities"] for row in nights.rows()}
+    assert all((now[key] != old[key]) == key.startswith("a/") for key in now.keys() & old.keys())
+    assert files_of(nights).items() > before.items()
+
+
+def test_a_shard_that_is_gone_keeps_its_labels(nights: Nights) -> None:
+    nights.night()
+    (nights.folder / "corpus/a.tar").unlink()
+    assert nights.night().exit_code == 0
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_shard_that_changes_while_it_is_read_is_left_for_the_next_night(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_all = classify.count_all
+
+    def written_on(shards: Any) -> dict[str, int]:
+        counts = count_all(shards)
+        monkeypatch.undo()
+        nights.shard("b", images(9))
+        return counts
+
+    monkeypatch.setattr(classify, "count_all", written_on)
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert (receipt.exit_code, record.new, record.left) == (0, 1, 1)
+    assert "1 shards left for the next night" in record.line()
+    assert labelled(nights) == {"a": 6}
+    (record,) = nights.night().nights
+    assert (record.new + record.late, record.records) == (1, 9)
+    assert labelled(nights) == {"a": 6, "b": 9}
+
+
+def test_a_shard_that_changed_after_it_was_read_is_left_too(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = classify.label
+
+    def then_written(*given: Any) -> Any:
+        receipt = label(*given)
+        monkeypatch.undo()
+        nights.shard("b", images(9))
+        return receipt
+
+    monkeypatch.setattr(classify, "label", then_written)
+    (record,) = nights.night().nights
+    assert (record.new, record.left) == (1, 1)
+    assert labelled(nights) == {"a": 6}
+    nights.night()
+    assert labelled(nights) == {"a": 6, "b": 9}
+
+
+def test_a_night_in_which_every_shard_changed_labels_nothing(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_all = classify.count_all
+
+    def written_on(shards: Any) -> dict[str, int]:
+        counts = count_all(shards)
+        for shard in shards:
+            nights.shard(shard.name, images(7))
+        return counts
+
+    monkeypatch.setattr(classify, "count_all", written_on)
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert (receipt.exit_code, record.left, record.shards) == (0, 2, 0)
+    assert record.message == "nothing was left to label"
+    monkeypatch.undo()
+    nights.night()
+    assert labelled(nights) == {"a": 7, "b": 7}
+
+
+def test_too_many_bad_records_leave_the_manifest_and_the_next_night_goes_on(
+    nights: Nights,
+) -> None:
+    nights.night()
+    before = (nights.output / "_manifest.json").read_text()
+    nights.shard("bad", [b"no image"] * 4)
+    nights.shard("good", images(4))
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert receipt.exit_code == 3
+    assert not record.closed
+    assert "4 of 8 records were rejected" in record.message
+    assert (nights.output / "_manifest.json").read_text() == before
+    good = {name: at for name, at in files_of(nights).items() if "good" in name}
+
+    nights.shard("bad", images(4))
+    receipt = nights.night()
+    assert receipt.exit_code == 0
+    assert [(r.night[:4] if r.night else "", r.resumed, r.shards) for r in receipt.nights] == [
+        ("0002", True, 1),
+        ("0003", False, 1),
+    ]
+    assert labelled(nights) == {"a": 6, "b": 6, "bad": 4, "good": 4}
+    assert files_of(nights).items() > good.items()
+
+
+def test_more_good_shards_may_outweigh_the_bad_ones_of_a_night(nights: Nights) -> None:
+    nights.shard("bad", [b"no image"] * 2)
+    assert nights.night().exit_code == 3
+    assert not (nights.output / "_manifest.json").exists()
+    nights.shard("more", images(20))
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert (receipt.exit_code, record.resumed, record.rejected) == (0, True, 2)
+    assert labelled(nights) == {"a": 6, "b": 6, "bad": 2, "more": 20}
+
+
+@pytest.mark.parametrize("name", ["merge", "note"])
+def test_a_night_stopped_at_its_end_is_closed_by_the_next_call(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stopped_once(monkeypatch, night_run, name)
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    before = files_of(nights)
+    nights.shard("c", images(4))
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert (receipt.exit_code, record.resumed, record.new, record.records) == (0, True, 3, 16)
+    assert record.night == "0001" + record.night[4:]
+    assert labelled(nights) == {"a": 6, "b": 6, "c": 4}
+    assert files_of(nights).items() > before.items()
+    assert nights.night().nights[0].message == "nothing to do"
+
+
+def test_a_stopped_night_ends_with_the_policy_it_began_with(
+    nights: Nights, other_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, classify, "run_shards")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    nights.publish(other_policy)
+    nights.shard("c", images(4))
+    first, second = nights.night().nights
+    assert (first.policy_version, first.shards, first.resumed) == (1, 2, True)
+    assert (second.policy_version, second.shards, second.resumed) == (2, 1, False)
+    manifest = nights.manifest()
+    versions = {
+        shard: manifest["nights"][night]["policy_version"]
+        for shard, night in manifest["night_of"].items()
+    }
+    assert versions == {"a": 1, "b": 1, "c": 2}
+    assert {tuple(r["trail"]) for r in nights.rows() if r["key"].startswith("c/")} == {("big",)}
+
+
+def test_a_stopped_night_is_given_up_if_the_job_decodes_otherwise_now(
+    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, night_run, "merge")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    nights.write_job(world.networks, "max-pixels = 5000\n")
+    first, second = nights.night().nights
+    assert first.closed
+    assert (
+        "given up, its shards are labelled anew: it was begun with --max-pixels, --max-image"
+        in (first.message)
+    )
+    assert (second.night[:4] if second.night else "", second.shards) == ("0002", 2)
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_bad_night_is_given_up_for_another_policy(nights: Nights, other_policy: str) -> None:
+    nights.shard("bad", [b"no image"] * 2)
+    assert nights.night().exit_code == 3
+    nights.publish(other_policy)
+    nights.shard("more", images(20))
+    first, second = nights.night().nights
+    assert "policy 1 is not in use any more, and too many of its records were" in first.message
+    assert (second.policy_version, second.records, second.exit_code) == (2, 34, 0)
+
+
+def test_two_nights_at_once_are_one_too_many(nights: Nights) -> None:
+    with claimed(str(nights.output)):
+        with pytest.raises(OutputInUse, match=r"labels: run .* writes to this output; wait for"):
+            nights.night()
+        assert main(["nightly", "--job", str(nights.folder / "job.toml")]) == 4
+
+
+def test_without_a_policy_in_use_a_night_is_refused(world: Any, tmp_path: Path) -> None:
+    nights = Nights(tmp_path / "job")
+    nights.write_job(world.networks)
+    nights.shard("a", images())
+    receipt = nights.night()
+    assert receipt.exit_code == 2
+    assert "no policy is in use; publish one with `adalabel policy publish`" in nights.log()[0]
+
+
+def test_a_damaged_policy_is_refused_and_labels_stay_untouched(nights: Nights) -> None:
+    nights.night()
+    before = files_of(nights)
+    (bundle,) = nights.folder.glob("policies/bundles/*")
+    (bundle / "policy.json").write_text("{}")
+    nights.shard("c", images())
+    receipt = nights.night()
+    assert receipt.exit_code == 7
+    assert "not what was published as version 1" in receipt.nights[0].message
+    assert files_of(nights) == before
+
+
+def test_networks_that_the_policy_does_not_fit_are_refused(nights: Nights, world: Any) -> None:
+    nights.night()
+    before = nights.rows()
+    nights.shard("c", images())
+    job = (nights.folder / "job.toml").read_text()
+    nights.write_job(world.networks_file(nights.folder / "other", seed=9))
+    receipt = nights.night()
+    assert receipt.exit_code == 2
+    assert "the policy was fitted for network" in receipt.nights[0].message
+    assert nights.rows() == before
+    (nights.folder / "job.toml").write_text(job)
+    assert nights.night().nights[0].resumed
+    assert labelled(nights) == {"a": 6, "b": 6, "c": 6}
+
+
+def test_input_that_names_a_labelled_shard_otherwise_is_refused(nights: Nights) -> None:
+    nights.night()
+    job = nights.folder / "job.toml"
+    job.write_text(job.read_text().replace("corpus/*.tar", "*/*.tar"))
+    receipt = nights.night()
+    assert receipt.exit_code == 2
+    assert "is labelled as shard 'a', and by the job's input it is 'corpus/a' now" in (
+        receipt.nights[0].message
+    )
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_the_folder_of_nights_is_closed_to_other_runs(nights: Nights, world: Any) -> None:
+    nights.night()
+    before = files_of(nights)
+    for mode in ("resume", "overwrite"):
+        with pytest.raises(InputError, match="holds the labels of many nights, and only `adalabel"):
+            world.classify(nights.output, mode=mode)
+    assert files_of(nights) == before
+
+
+def test_the_folder_of_one_run_is_closed_to_nights(nights: Nights, world: Any) -> None:
+    world.classify(nights.output)
+    with pytest.raises(InputError, match="holds the labels of one run of `adalabel classify`"):
+        nights.night()
+    (nights.output / "_run.json").unlink()
+    with pytest.raises(InputError, match="nights need a folder of their own"):
+        nights.night()
+
+
+def test_the_command_prints_the_line_and_ends_with_its_exit_code(
+    nights: Nights, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ["nightly", "--job", str(nights.folder / "job.toml")]
+    assert main(command) == 0
+    line, total = capsys.readouterr().out.splitlines()
+    assert line == nights.log()[0]
+    assert "2 shards (2 new, 0 late, 0 rewritten), 12 records, 12 labelled, 0 rejected" in line
+    assert total == f"{nights.output}: 2 shards, 12 records are labelled"
+    nights.shard("c", [b"no image"])
+    assert main([*command, "--json"]) == 3
+    receipt = json.loads(capsys.readouterr().out)
+    assert (receipt["exit_code"], receipt["nights"][0]["exit_code"]) == (3, 3)
+    assert "1 of 1 records were rejected" in caplog.text
+
+
+def test_beams_own_flags_come_from_the_job(nights: Nights) -> None:
+    job = nights.folder / "job.toml"
+    job.write_text(job.read_text() + 'workers = 2\nbeam = ["--no_such_flag=1"]\n')
+    options = nightly.NightlyOptions(job=str(job))
+    assert (options.runner.workers, options.runner.beam_flags) == (2, ("--no_such_flag=1",))
+    assert main(["nightly", "--job", str(job)]) == 2
