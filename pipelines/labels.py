@@ -74,11 +74,7 @@ class Plan:
         Raises InputError if one has changed since it was labelled.
         """
         shards = tuple(records)
-        old, outdated = _done(session.place, shards, made_by)
-        for shard, count in records.items():
-            if shard.name in old and old[shard.name]["records"] != count:
-                outdated.append(shard.name)  # a manifest promises more or less by now
-                del old[shard.name]
+        old, outdated = done_and_outdated(session.place, records, made_by)
         if session.mode == "resume":
             _check_current(session.place, outdated, records)
             return cls(session, made_by, shards, old, {})
@@ -121,6 +117,18 @@ class Plan:
         kept = [f"{name}.json" for name in self.old if name not in made]
         files |= marker_sums(self.session.place, kept)
         return LabelsManifest(1, dict(self.made_by), shards, inputs, dict(sorted(files.items())))
+
+
+def done_and_outdated(
+    output: Output, records: Mapping[Shard, int], made_by: Mapping[str, str]
+) -> tuple[dict[str, Statistics], list[str]]:
+    """As `_done`, where a shard is outdated also if it promises more or less records by now."""
+    old, outdated = _done(output, tuple(records), made_by)
+    for shard, count in records.items():
+        if shard.name in old and old[shard.name]["records"] != count:
+            outdated.append(shard.name)
+            del old[shard.name]
+    return old, outdated
 
 
 def _done(
