@@ -24,7 +24,7 @@ Decisions = dict[str, list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the corpus, the networks and the results lie: a folder or a bucket, with no / behind."""
+    """Where the corpus, the networks and the results lie: a folder or a bucket."""
 
     root: str
 
