@@ -73,7 +73,7 @@ def shelf(front: Front) -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are repeated soon and not for long, and a stalled one is given up after two seconds."""
+    """Requests are repeated soon and not for long; one that stalls is given up after 2 s."""
     monkeypatch.setattr(bucket, "_FIRST_PAUSE", 0.05)
     monkeypatch.setattr(bucket, "TRY_SECONDS", 20.0)
     monkeypatch.setattr(bucket, "ANSWER_SECONDS", 2.0)

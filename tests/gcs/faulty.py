@@ -98,6 +98,7 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []
+        self.connections, self.delay = 0, 0.0
 
     def told(self, wish: dict[str, Any]) -> dict[str, Any]:
         """Do what a test asks for; what happened so far."""
@@ -105,8 +106,8 @@ class Server(ThreadingHTTPServer):
             self.forget()
         if "plan" in wish:
             self.plan = Plan(**wish["plan"])
-        if "page_size" in wish:
-            self.page_size = wish["page_size"]
+        self.page_size = wish.get("page_size", self.page_size)
+        self.delay = wish.get("delay", self.delay)
         if "hold" in wish:
             self.hold, self.reached = wish["hold"], False
             (self.free.clear if self.hold else self.free.set)()
@@ -114,6 +115,7 @@ class Server(ThreadingHTTPServer):
             "requests": self.requests,
             "failed": self.failed,
             "log": self.log,
+            "connections": self.connections,
             "reached": self.reached,
         }
 
@@ -123,6 +125,11 @@ class Server(ThreadingHTTPServer):
         if kind == "write" and self.hold and all(part in text for part in self.hold):
             self.reached = True
             self.free.wait(60)
+
+    def process_request(self, *connection: Any) -> None:
+        """Count connections."""
+        self.connections += 1
+        super().process_request(*connection)
 
     def handle_error(self, *_: object) -> None:
         """A client that was killed is no error."""
@@ -139,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     timeout = 30
+    wbufsize = -1  # an answer is sent as one, or its second half waits for an acknowledgement
+    disable_nagle_algorithm = True
 
     def _serve(self) -> None:
         body = self._body()
@@ -155,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"429", "503"}:
             self._answer(Answer(int(fault), {}, b'{"error": {"message": "made to fail"}}'))
             return
+        time.sleep(self.server.delay)
         self.server.wait(kind, name, body)
         answer = self._carried_out(kind, body)
         if fault == "stall":

