@@ -15,7 +15,7 @@ from policy.manifest import LabelsManifest, WrittenFile
 from policy.rows import read_about
 from policy.table_manifest import MANIFEST
 from transforms.at_once import at_once
-from transforms.commit import RUN, Output, existing
+from transforms.commit import RUN, Output, existing, found_files
 from transforms.done import read_marker, same_origin
 from transforms.files import open_file
 from transforms.shards import Shard
@@ -138,9 +138,10 @@ def _done(
 
     A shard is outdated if it was labelled, but from something else than what is there now.
     """
-    there = existing(output.path, ".json") & existing(output.path, ".parquet")
-    ready = [shard for shard in shards if shard.name in there]
-    markers = at_once(lambda shard: read_marker(output, f"{shard.name}.json"), ready)
+    there = found_files(output.path)
+    ready = [s for s in shards if {f"{s.name}.json", f"{s.name}.parquet"} <= there.keys()]
+    names = [f"{shard.name}.json" for shard in ready]
+    markers = at_once(lambda name: read_marker(output, name, there[name]), names)
     done, outdated = {}, []
     for shard, marker in zip(ready, markers, strict=True):
         if marker and same_origin(marker, {"made_by": dict(made_by), "input": shard.identity}):
