@@ -29,6 +29,7 @@ MEANING = {
 }
 """What an exit code says in a word or two."""
 
+_MOST_NAMED = 12
 _MOST_EVIDENCE = 1e6  # more than this is drawn as this
 
 
@@ -74,9 +75,11 @@ def _plots(records: Sequence[NightRecord]) -> list[str]:
 
 
 def _ticks(axes: Axes, records: Sequence[NightRecord]) -> None:
-    """A night a place, named by its number, month and day."""
-    names = [f"{shown(r.night or '-').partition('-')[0]}\n{r.began[5:10]}" for r in records]
-    axes.set_xticks(range(len(records)), names, fontsize=6.5 if len(records) > 20 else 7.5)  # noqa: PLR2004 - as many as fit
+    """A night a place; as many as there is room for are named by number, month and day."""
+    places = range(0, len(records), -(-len(records) // _MOST_NAMED))
+    names = [shown(records[at].night or "-").partition("-")[0] for at in places]
+    days = [records[at].began[5:10] for at in places]
+    axes.set_xticks(places, [f"{name}\n{day}" for name, day in zip(names, days, strict=True)])
     axes.set_xlim(-0.6, len(records) - 0.4)
     axes.grid(visible=False, axis="x")
 
@@ -132,6 +135,7 @@ def _audits(records: Sequence[NightRecord]) -> str:
         evidence.plot(at, np.clip(capital, 1e-3, _MOST_EVIDENCE), "o-", color=COLORS[0], ms=4)
         evidence.axhline(THRESHOLD, color=COLORS[1], lw=1.2)
         evidence.set_yscale("log")
+        evidence.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         evidence.set_ylabel("evidence\nagainst the promise")
         _ticks(rate, records)
         _ticks(evidence, records)
