@@ -59,6 +59,7 @@ _HELP = ("-h", "--help")
 EXPLAINED = {
     "extract": "pipelines.explain_extract",
     "classify": "pipelines.explain_classify",
+    "nightly": "pipelines.explain_nightly",
 }
 """Command -> the module whose `run` tells what the command would do, for --dry-run."""
 
