@@ -114,6 +114,7 @@ def _told(command: str, arguments: list[str]) -> int:
     """Run a command; what it raises for the user becomes a message and an exit code."""
     logging.getLogger().addFilter(_is_of_use)
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)  # we tell what it raises
+    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)  # its commands
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:

@@ -63,7 +63,15 @@ class World:
         beam = [*cluster.flags, *cluster.external]
         command = self.command("classify", output, cluster.name, beam)
         run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        until("the first labels", lambda: list(output.glob("corpus*.json")))
+
+        def ended() -> bool:
+            return run.poll() is not None
+
+        try:
+            until("the first labels", lambda: list(output.glob("corpus*.json")) or ended())
+        except TimeoutError:
+            run.kill()
+            raise
         return run
 
 

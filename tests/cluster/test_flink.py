@@ -126,7 +126,7 @@ def test_what_a_worker_raises_for_the_user_reaches_the_user_with_its_exit_code(
     finally:
         fails.unlink()
     assert run.returncode == 2, said
-    assert "large fails on 8 images in a row" in said.splitlines()[-1]
+    assert "adalabel classify: large fails on 8 images in a row" in said.splitlines()[-1]
     time.sleep(1)
     options = classify.ClassifyOptions(
         networks=world.networks,
