@@ -35,6 +35,7 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "kubernetes-validate>=1.30",
             "mypy>=1.13",
             "pytest>=8.3",
             "pytest-cov>=6",
