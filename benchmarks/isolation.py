@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines.options import usable_cores
+from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS
 from transforms.decoding import Decoder, HereDecoder
 from transforms.images import InputSpec

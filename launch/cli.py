@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import tyro
 
 from launch.memory import keep_freed_memory
-from policy.errors import InputError, Stopped, Unavailable, shown
+from policy.errors import GIVEN_WRONG, InputError, Stopped, Unavailable, shown
 
 COMMANDS = {
     "demo": ("pipelines.demo", "DemoOptions", "the whole loop on embedded real images"),
@@ -29,6 +30,7 @@ COMMANDS = {
     "manifest": ("pipelines.manifest", "ManifestOptions", "write down what shards hold"),
     "classify": ("pipelines.classify", "ClassifyOptions", "label shards with a policy"),
     "nightly": ("pipelines.nightly", "NightlyOptions", "label what is new since the last night"),
+    "check": ("pipelines.check", "CheckOptions", "try what a run needs, with one worker"),
     "verify": ("pipelines.verify", "VerifyOptions", "check an output against its manifest"),
     "refit": ("pipelines.refit", "RefitOptions", "fit on new labels, use it if better"),
     "policy publish": (
@@ -54,6 +56,12 @@ _GROUPS = {"", *(name.partition(" ")[0] for name in COMMANDS if " " in name)}
 
 _HELP = ("-h", "--help")
 
+EXPLAINED = {
+    "extract": "pipelines.explain_extract",
+    "classify": "pipelines.explain_classify",
+}
+"""Command -> the module whose `run` tells what the command would do, for --dry-run."""
+
 MOST_PROBLEM = 4_000
 """Characters of a message; those of parts of it, such as a name, are cut much earlier."""
 
@@ -61,20 +69,14 @@ EXIT_USAGE = InputError.exit_code
 STDERR = 2
 _GO_ON = "; run the same command again to go on where it stopped"
 
+_ENDINGS: list[Callable[[], None]] = []
+"""What a run that is told to end has to end elsewhere: its job in a cluster."""
+
 _SIGNALS: dict[int, tuple[str, int]] = {
     signal.SIGINT: ("interrupted", 130),
     signal.SIGTERM: ("terminated", 143),
 }
 """Signals that end a run, and the exit codes that shells know them by."""
-
-_GIVEN_WRONG = (
-    FileNotFoundError,
-    NotADirectoryError,
-    IsADirectoryError,
-    FileExistsError,
-    PermissionError,
-)
-"""Of what a file system says, that which running again later will not mend."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +122,7 @@ def _told(command: str, arguments: list[str]) -> int:
         return error.exit_code
     except OSError as error:
         _complain(command, f"{error.filename or 'file system'}: {error.strerror or error}")
-        return EXIT_USAGE if isinstance(error, _GIVEN_WRONG) else Unavailable.exit_code
+        return EXIT_USAGE if isinstance(error, GIVEN_WRONG) else Unavailable.exit_code
     except KeyboardInterrupt:
         how, code = _SIGNALS[signal.SIGINT]
         _complain(command, how + _GO_ON)
@@ -158,6 +160,8 @@ def _end_when_told(command: str, reading: int) -> None:
             if number[0] in _SIGNALS:
                 how, code = _SIGNALS[number[0]]
                 os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
+                for end in _ENDINGS:
+                    end()
                 os._exit(code)
 
 
@@ -179,6 +183,8 @@ def _run(command: str, arguments: list[str]) -> int:
         args=ours,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if getattr(options, "dry_run", False):
+        module = importlib.import_module(EXPLAINED[command])
     receipt = module.run(options, *_beam_args(module.run, options, beam_args))
     as_json = json.dumps(asdict(receipt), indent=2, allow_nan=False)
     _say(as_json if options.json else receipt.text())
@@ -191,10 +197,13 @@ def _beam_args(run: Any, options: Any, given: list[str]) -> list[list[str]]:  # 
         if given:
             raise InputError(f"runs no Beam pipeline, so it takes nothing after --: {given[0]}")
         return []
-    from launch.runners import preset  # noqa: PLC0415 - Beam takes a second
+    from launch.runners import abandon, check, preset  # noqa: PLC0415 - Beam takes a second
 
     runner = options.runner
-    return [preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))]
+    check(runner.on, options)
+    flags = preset(replace(runner, beam_flags=(*runner.beam_flags, *given)))
+    _ENDINGS.append(partial(abandon, runner.on, flags))
+    return [flags]
 
 
 def _at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:

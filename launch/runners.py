@@ -4,6 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from launch.cluster import check_paths, stop_job_server
+from launch.dataflow import dataflow
+from launch.flink import cancel, flink
+from launch.spark import spark
 from pipelines.options import Place, Runner
 from policy.errors import InputError
 
@@ -14,7 +18,7 @@ def preset(runner: Runner) -> list[str]:
     Raises InputError on a flag that Beam does not know.
     """
     check_beam_flags(runner.beam_flags)
-    return [*PRESETS[runner.on](runner.workers), *runner.beam_flags]
+    return [*PRESETS[runner.on](runner), *runner.beam_flags]
 
 
 def local(workers: int) -> list[str]:
@@ -29,6 +33,20 @@ def local(workers: int) -> list[str]:
     if workers > 1:
         flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     return flags
+
+
+def check(on: Place, options: object) -> None:
+    """Raise InputError where a command's options cannot hold in the place where it is to run."""
+    if on in ("flink", "spark"):
+        check_paths(options)
+
+
+def abandon(on: Place, flags: Sequence[str]) -> None:
+    """End what a run with these flags has going elsewhere, as this process is to end at once."""
+    if on == "flink":
+        cancel(flags)
+    if on in ("flink", "spark"):
+        stop_job_server()  # Spark's is the application's driver: its job ends with it
 
 
 def check_beam_flags(flags: Sequence[str]) -> None:
@@ -58,5 +76,14 @@ def _strays(flags: Sequence[str], known: Mapping[str, object]) -> list[str]:
     return strays
 
 
-PRESETS: dict[Place, Callable[[int], list[str]]] = {"local": local}
-"""Where a run happens -> what makes Beam's flags for it from the number of workers."""
+def _local(runner: Runner) -> list[str]:
+    return local(runner.workers)
+
+
+PRESETS: dict[Place, Callable[[Runner], list[str]]] = {
+    "local": _local,
+    "flink": flink,
+    "spark": spark,
+    "dataflow": dataflow,
+}
+"""Where a run happens -> what makes Beam's flags for it from what the user asked for."""

@@ -97,6 +97,7 @@ def run(options: CalibrateOptions) -> CalibrateReceipt:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "batch_size": options.batch_size,
         "decode_threads": options.worker.decode_threads,
         "samples": len(images),
         "source": list(options.input) or "two photographs of scikit-learn",

@@ -19,8 +19,9 @@ from pipelines.alarms import (
     watch_of,
 )
 from pipelines.classify_receipt import ClassifyReceipt
+from pipelines.job_graph import JobGraph, job_graph
 from pipelines.labels import LABELS, Plan
-from pipelines.options import RunOptions, ShardOptions
+from pipelines.options import DryRunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
 from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
@@ -30,6 +31,7 @@ from policy.bundle import Bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
+from transforms.commit import Output
 from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
 from transforms.networks_file import read_networks
@@ -42,7 +44,7 @@ _LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(ShardOptions, RunOptions):
+class ClassifyOptions(ShardOptions, DryRunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str
@@ -77,7 +79,9 @@ class ClassifyOptions(ShardOptions, RunOptions):
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
-    return label(options, options.shards(), None, beam_args)
+    shards = options.shards()
+    options.check_reach((options.output, *(shard.path for shard in shards)))
+    return label(options, shards, None, beam_args)
 
 
 def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
@@ -115,6 +119,15 @@ def label(
         _publish(session, plan, options, receipt)
         end(session, options.on_alarm, receipt.reality)
     return receipt
+
+
+def job(options: ClassifyOptions, shards: int, beam_args: Sequence[str]) -> JobGraph:
+    """What `run` would hand to its runner for so many shards; nothing is read but the networks."""
+    output = Output(options.output, "RUN")
+    wanted = LabelOptions(output, options.topk, options.made_by)
+    networks = read_networks(options.networks)
+    label = Label(networks, output.own("policy"), wanted, options.worker)
+    return job_graph(label, shards, beam_args)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
-from pipelines.options import RunOptions, ShardOptions
+from pipelines.job_graph import JobGraph, job_graph
+from pipelines.options import DryRunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
 from pipelines.table_plan import Plan, by_shard
 from policy.errors import InputError
 from policy.table_manifest import TableManifest
+from transforms.commit import Output
 from transforms.extract import Extract, TableOptions
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.shards import Shard
@@ -20,7 +22,7 @@ from transforms.stages import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(ShardOptions, RunOptions):
+class ExtractOptions(ShardOptions, DryRunOptions):
     """Run every network over labelled shards; keep answers and pooled features in a table."""
 
     networks: str
@@ -68,10 +70,11 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     """Extract what the table lacks, then write its manifest."""
     networks = read_networks(options.networks)
     shards = options.shards()
+    options.check_reach((options.output, *(shard.path for shard in shards)))
     engine = Engine(networks, options.launcher.device)
-    with opened(options.output, options.mode, TABLE, _made_by(options, engine)) as session:
+    with opened(options.output, options.mode, TABLE, table_made_by(options, engine)) as session:
         records = count_all(shards)
-        plan = _planned(session, options, engine, records, shards)
+        plan = planned(session, options, engine, records, shards)
         del engine  # each worker loads its own
         start = time.monotonic()
         if plan.to_do:
@@ -92,26 +95,36 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
     return receipt
 
 
-def _made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
+def job(options: ExtractOptions, shards: int, beam_args: Sequence[str]) -> JobGraph:
+    """What `run` would hand to its runner for so many shards; nothing is read but the networks."""
+    networks = read_networks(options.networks)
+    names = tuple(network.name for network in networks.network)
+    made_by = dict.fromkeys(names, options.made_by)
+    wanted = TableOptions(Output(options.output, "RUN"), options.topk or None, made_by)
+    return job_graph(Extract(networks, names, wanted, options.worker), shards, beam_args)
+
+
+def table_made_by(options: ExtractOptions, engine: Engine) -> dict[str, str]:
     """What must be the same in all of a table; what decides one network's answers is apart."""
     names = hashlib.sha256("\n".join(engine.class_names).encode()).hexdigest()[:16]
     return {"--topk": str(options.topk), "class list": names, **options.made_by}
 
 
-def _planned(
+def planned(
     session: Session[TableManifest],
     options: ExtractOptions,
     engine: Engine,
     records: Mapping[str, int],
     shards: Sequence[Shard],
 ) -> Plan:
+    """What a run has to do; raises InputError where it would be refused."""
     known = None if options.mode == "overwrite" else session.known
-    planned = extended(options.output, known, engine, records, options.topk or None)
+    extension = extended(options.output, known, engine, records, options.topk or None)
     made_by = {
         name: {"fingerprint": made, "--topk": str(options.topk), **options.made_by}
         for name, made in engine.fingerprints.items()
     }
-    return Plan.of(session, planned, shards, made_by)
+    return Plan.of(session, extension, shards, made_by)
 
 
 def _run(

@@ -21,6 +21,7 @@ from policy.heads import Head
 from policy.losses import Metric, Objective
 from policy.methods import METHODS, Name
 from policy.mixture import answers_used
+from policy.offers import offers, stage_shares
 from policy.problem import Problem
 from policy.reference import reference
 from policy.split import split
@@ -225,6 +226,9 @@ def _bundle(
         regret=_regret(measured, options),
         versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn", "scipy")},
         reference=reference(fitted.policy, held_out),
+        stages=stage_shares(fitted.policy, held_out),
+        offers=offers(fitted.proposed.values(), held_out),
+        calibration=None if options.costs is None else read_costs(options.costs).calibration,
         fitted_on=FittedOn(
             shards={name: short_digest(shard.made_from) for name, shard in table.shards.items()},
             settings=settings_of(options),

@@ -15,7 +15,7 @@ from policy.manifest import LabelsManifest, WrittenFile
 from policy.rows import read_about
 from policy.table_manifest import MANIFEST
 from transforms.at_once import at_once
-from transforms.commit import RUN, Output, existing
+from transforms.commit import RUN, Output, existing, found_files
 from transforms.done import read_marker, same_origin
 from transforms.files import open_file
 from transforms.shards import Shard
@@ -74,11 +74,7 @@ class Plan:
         Raises InputError if one has changed since it was labelled.
         """
         shards = tuple(records)
-        old, outdated = _done(session.place, shards, made_by)
-        for shard, count in records.items():
-            if shard.name in old and old[shard.name]["records"] != count:
-                outdated.append(shard.name)  # a manifest promises more or less by now
-                del old[shard.name]
+        old, outdated = done_and_outdated(session.place, records, made_by)
         if session.mode == "resume":
             _check_current(session.place, outdated, records)
             return cls(session, made_by, shards, old, {})
@@ -123,6 +119,18 @@ class Plan:
         return LabelsManifest(1, dict(self.made_by), shards, inputs, dict(sorted(files.items())))
 
 
+def done_and_outdated(
+    output: Output, records: Mapping[Shard, int], made_by: Mapping[str, str]
+) -> tuple[dict[str, Statistics], list[str]]:
+    """As `_done`, where a shard is outdated also if it promises more or less records by now."""
+    old, outdated = _done(output, tuple(records), made_by)
+    for shard, count in records.items():
+        if shard.name in old and old[shard.name]["records"] != count:
+            outdated.append(shard.name)
+            del old[shard.name]
+    return old, outdated
+
+
 def _done(
     output: Output, shards: Sequence[Shard], made_by: Mapping[str, str]
 ) -> tuple[dict[str, Statistics], list[str]]:
@@ -130,9 +138,10 @@ def _done(
 
     A shard is outdated if it was labelled, but from something else than what is there now.
     """
-    there = existing(output.path, ".json") & existing(output.path, ".parquet")
-    ready = [shard for shard in shards if shard.name in there]
-    markers = at_once(lambda shard: read_marker(output, f"{shard.name}.json"), ready)
+    there = found_files(output.path)
+    ready = [s for s in shards if {f"{s.name}.json", f"{s.name}.parquet"} <= there.keys()]
+    names = [f"{shard.name}.json" for shard in ready]
+    markers = at_once(lambda name: read_marker(output, name, there[name]), names)
     done, outdated = {}, []
     for shard, marker in zip(ready, markers, strict=True):
         if marker and same_origin(marker, {"made_by": dict(made_by), "input": shard.identity}):

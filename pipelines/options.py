@@ -1,30 +1,47 @@
 """Options that several commands share, and what they mean for a worker."""
 
 import logging
+import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from pipelines.output import Mode
-from policy.errors import InputError
+from policy.errors import InputError, shown
+from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.images import DECODER
 from transforms.shards import Shard, match_shards
 from transforms.shards.shard_manifest import read_shard_manifest, with_promises
-from transforms.work import WorkerOptions, usable_cores
+from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
 
-Place = Literal["local"]
+Place = Literal["local", "flink", "spark", "dataflow"]
 """Where a run can happen; launch/runners.py has a preset for each."""
+
+_EXAMPLES = {
+    "accelerator": "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver",
+    "min-ram": "16GB",
+}
+_ACCELERATOR = re.compile(r"type:[\w-]+;count:[1-9]\d*(;[\w-]+(:[\w.-]+)?)*")
+_MIN_RAM = re.compile(r"\d+(\.\d+)?[KMGT]i?B")
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds."""
+    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds.
+
+    `accelerator` is what the workers have, empty for none.
+    """
 
     on: Place
     workers: int
     beam_flags: tuple[str, ...] = ()
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +108,86 @@ class MachineOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(MachineOptions):
-    """How the workers of a pipeline use a machine."""
+class PlaceOptions(MachineOptions):
+    """Where the workers of a pipeline are, and how they use a machine."""
 
     on: Place = "local"
     """Where the run happens: a preset of Beam's flags; what comes after -- adds to it."""
     workers: int = 1
-    """Worker processes of the local runner."""
+    """How many work at once: processes of the local runner, slots of the cluster, or on Dataflow,
+    at most so many machines."""
+    accelerator: str = ""
+    """On Dataflow, the GPU of the machines that run networks, such as
+    "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"; other steps run on
+    machines without. With --device cuda."""
+    min_ram: str = ""
+    """On Dataflow, the least memory of the machines that run networks, such as 16GB."""
+
+    def __post_init__(self) -> None:
+        """Refuse a run without workers, and machines that nobody would start."""
+        super().__post_init__()
+        _at_least(1, "workers", self.workers)
+        self._check_machines()
+
+    def _check_machines(self) -> None:
+        """Refuse machines that nobody would start, a GPU for nothing, and none for --device."""
+        for flag, given, wanted in (
+            ("accelerator", self.accelerator, _ACCELERATOR),
+            ("min-ram", self.min_ram, _MIN_RAM),
+        ):
+            if given and self.on != "dataflow":
+                raise InputError(
+                    f"--{flag} {given}: only --on dataflow starts machines; leave it out"
+                )
+            if given and not wanted.fullmatch(given):
+                raise InputError(f"--{flag} {shown(given)}: wanted {_EXAMPLES[flag]}")
+        on_gpus = self.device.startswith("cuda")
+        if self.on == "dataflow" and on_gpus != bool(self.accelerator):
+            raise InputError(
+                f"--on dataflow --device {self.device} with --accelerator "
+                f"{self.accelerator or '(none)'}: wanted both a GPU and --device cuda, or neither; "
+                f'such as --device cuda --accelerator "{_EXAMPLES["accelerator"]}"'
+            )
+
+    def check_reach(self, paths: Iterable[str]) -> None:
+        """Raise InputError if one is a path of this machine and no worker is here to see it."""
+        here = [path for path in paths if "://" not in path]
+        if here and self.on == "dataflow":
+            raise InputError(
+                f"--on dataflow: {shown(here[0])} is a path of this machine, which no worker sees; "
+                "wanted gs://bucket/..."
+            )
+
+    @property
+    def runner(self) -> Runner:
+        """Where the pipeline runs."""
+        return Runner(self.on, self.workers, accelerator=self.accelerator)
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """These options as one of the workers sees them; elsewhere, it counts its own cores."""
+        if self.on == "local":
+            return self._worker(self.workers)
+        return WorkerOptions(
+            batch_size=self.batch_size,
+            decode_threads=self.decode_threads,
+            threads=self.threads,
+            device=self.device,
+            limits=self._limits(),
+            accelerator=self.accelerator,
+            min_ram=self.min_ram,
+        )
+
+    @property
+    def launcher(self) -> WorkerOptions:
+        """These options as the launching process sees them: elsewhere, only workers have a GPU."""
+        return self.worker if self.on == "local" else replace(self.worker, device="cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(PlaceOptions):
+    """What a run over shards does with its output."""
+
     mode: Mode = "resume"
     """What to do with shards that the output already has. resume: skip them; overwrite: make all
     again, and replace the old result once the new one is whole; retry-failed: make those again that
@@ -110,16 +200,10 @@ class RunOptions(MachineOptions):
     one record, and not the worker. Decoding is then about 30 % slower."""
 
     def __post_init__(self) -> None:
-        """Refuse a run without workers."""
+        """Refuse a share that is none."""
         super().__post_init__()
-        _at_least(1, "workers", self.workers)
         if not 0 <= self.max_bad_fraction <= 1:
             raise InputError(f"--max-bad-fraction {self.max_bad_fraction}: wanted 0 to 1")
-
-    @property
-    def runner(self) -> Runner:
-        """Where the pipeline runs."""
-        return Runner(self.on, self.workers)
 
     @property
     def made_by(self) -> dict[str, str]:
@@ -132,16 +216,28 @@ class RunOptions(MachineOptions):
 
     @property
     def worker(self) -> WorkerOptions:
-        """These options as one of the workers sees them; elsewhere, it has cores of its own."""
-        here = replace(self._worker(self.workers), isolate_decode=self.isolate_decode)
-        if self.on == "local":
-            return here
-        return replace(here, decode_threads=self.decode_threads, threads=self.threads)
+        """These options as one of the workers sees them."""
+        return replace(super().worker, isolate_decode=self.isolate_decode)
 
-    @property
-    def launcher(self) -> WorkerOptions:
-        """These options as the launching process sees them: elsewhere, only workers have a GPU."""
-        return self.worker if self.on == "local" else replace(self.worker, device="cpu")
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions(RunOptions):
+    """What a run over shards takes that can tell what it would do."""
+
+    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--explain"])] = False
+    """Run nothing and write nothing: tell what there is to do, and what it would take."""
+    costs: str | None = None
+    """For --dry-run: costs measured by `adalabel calibrate` where the run will be, to tell the time
+    by; without it, the costs that the policy was fitted with."""
+    usd_per_hour: float | None = None
+    """For --dry-run: the price of an hour of the device that the costs were measured on."""
+
+    def __post_init__(self) -> None:
+        """Refuse prices that are none."""
+        super().__post_init__()
+        price = self.usd_per_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"--usd-per-hour {price:g}: wanted 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

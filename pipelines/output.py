@@ -16,13 +16,14 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pipelines.attempts import clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK, claimed
-from policy.errors import InputError, shown
+from policy.errors import HandedOver, InputError, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
 from policy.table_manifest import TableManifest
 from transforms.at_once import at_once
-from transforms.commit import RUN, Output
+from transforms.commit import RUN, Output, found_files
+from transforms.done import marker_bytes
 from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
@@ -36,6 +37,7 @@ LABELS_MANIFEST = "_manifest.json"
 NIGHTS = {"made by": "adalabel nightly"}
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
+_NOWHERE = "_none"
 
 ManifestT = TypeVar("ManifestT", LabelsManifest, TableManifest)
 
@@ -104,7 +106,7 @@ def opened(
 @contextmanager
 def held(root: str) -> Iterator[Output]:
     """Hold a folder while the body runs, and clean up behind runs that are over."""
-    _check_place(root)
+    check_place(root)
     with claimed(root) as run:
         place = Output(root, run)
         if "://" in root:
@@ -113,8 +115,31 @@ def held(root: str) -> Iterator[Output]:
             clean_attempts(root, run, Path(root) / LOCK)
         try:
             yield place
-        finally:
+        except HandedOver:
+            raise  # workers still read the run's own files; the next run removes them
+        except BaseException:
             remove_own(place)
+            raise
+        remove_own(place)
+
+
+def looked_at(
+    root: str, mode: Mode, kind: Kind[ManifestT], made_by: Mapping[str, str]
+) -> Session[ManifestT]:
+    """An output as `opened` would find it, held by nobody: only to look, also while a run goes on.
+
+    Raises InputError if a run would be refused.
+    """
+    check_place(root)
+    place = Output(root, "")
+    if mode != "overwrite":
+        check_made_by(root, (said_of(place) or {"made_by": made_by})["made_by"], made_by)
+    output = place
+    if mode != "resume":
+        output = replace(place, folder=NEXT)
+        if said_of(output) != {"mode": mode, "made_by": dict(made_by)}:
+            output = replace(place, folder=_NOWHERE)  # a run would remove what is there
+    return Session(kind, mode, output, known_manifest(root, kind))
 
 
 def is_of_nights(place: Output) -> bool:
@@ -130,7 +155,7 @@ def _refuse_nights(place: Output) -> None:
         )
 
 
-def _check_place(root: str) -> None:
+def check_place(root: str) -> None:
     """Refuse what can hold no output, before anything is made there."""
     scheme, is_url, _ = root.partition("://")
     if is_url and scheme not in ("gs", "s3"):
@@ -168,7 +193,10 @@ def said_of(output: Output) -> dict[str, Any] | None:
 
 def marker_sums(output: Output, paths: Sequence[str]) -> dict[str, WrittenFile]:
     """What a manifest says of these markers of an output."""
-    contents = at_once(lambda path: output.read(path, "a shard's statistics"), paths)
+    if not paths:
+        return {}
+    there = found_files(output.path, ".json")
+    contents = at_once(lambda path: marker_bytes(there[path]), paths)
     return {path: written(content) for path, content in zip(paths, contents, strict=True)}
 
 

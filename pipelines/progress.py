@@ -5,9 +5,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
+
+from policy.errors import Unavailable
 
 _LOG = logging.getLogger("adalabel")
 
@@ -46,13 +48,14 @@ def _show(
     stop: threading.Event,
 ) -> None:
     start = last_line = time.monotonic()
-    pause = POLL_SECONDS
+    pause, finished = POLL_SECONDS, 0
     while True:
         last = stop.wait(pause)
         now = time.monotonic()
         if bar.disable and not last and now - last_line < LINE_SECONDS:
             continue
-        finished = sum(records.get(shard, 0) for shard in done())
+        with suppress(Unavailable):  # a bucket that does not answer ends the run, not this thread
+            finished = sum(records.get(shard, 0) for shard in done())
         pause = max(POLL_SECONDS, _LISTING_SHARE * (time.monotonic() - now))
         bar.update(finished - bar.n)
         if bar.disable:

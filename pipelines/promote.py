@@ -34,7 +34,6 @@ from policy.registry import (
 from policy.report import REPORT
 from policy.schema import to_json
 from transforms.chain import POINTER, Chain, step_name
-from transforms.commit import Output
 
 _TRIES = 100
 
@@ -204,21 +203,24 @@ def _busy(registry: Registry) -> OutputInUse:
 
 @contextmanager
 def _writing(registry: Registry) -> Iterator[Chain]:
-    """What makes steps, with CURRENT where the last step wants it.
-
-    At the end, files that were still being written are removed, those of dead runs too.
-    """
+    """What makes steps, with CURRENT where the last step wants it."""
     run = name_of_run()
     chain = registry.chain(run)
     try:
         chain.follow()
         yield chain
     finally:
-        remove_own(Output(registry.root, run))
+        _clean(registry, chain)
+
+
+def _clean(registry: Registry, chain: Chain) -> None:
+    """Remove what our run and dead ones left; in a bucket, nobody leaves half a file."""
+    if "://" in registry.root:
+        return
     pointer = Path(registry.root) / POINTER
-    if "://" not in registry.root and pointer.exists():
-        clean_attempts(registry.root, run, pointer)
-        remove_own(Output(registry.root, run))
+    if pointer.exists():
+        clean_attempts(registry.root, chain.output.run, pointer)
+    remove_own(chain.output)
 
 
 def _placed(registry: Registry, outcome: Outcome) -> Outcome:

@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
 
 import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
 from pipelines.progress import progress
-from policy.errors import Alarm, InputError, OutputInUse, Stopped, TooManyBad, Unavailable
+from policy.errors import (
+    Alarm,
+    HandedOver,
+    InputError,
+    OutputInUse,
+    Stopped,
+    TooManyBad,
+    Unavailable,
+    shown,
+)
 from transforms.at_once import at_once
 from transforms.careful import DeviceLost
 from transforms.commit import Output, existing
@@ -26,6 +38,8 @@ _KINDS = {
     f"{kind.__module__}.{kind.__name__}": kind
     for kind in (InputError, Stopped, TooManyBad, OutputInUse, Unavailable, Alarm, DeviceLost)
 }
+_OF_SERVICE = (DataflowRuntimeException, GoogleAPIError, GoogleAuthError)
+_FAILED = (InputError, Stopped, RuntimeError, *_OF_SERVICE)
 _STEP = re.compile(r" \[while running .*\]$")
 _RAISED = re.compile(
     rf"^(?P<kind>{'|'.join(map(re.escape, _KINDS))}): (?P<said>.*?)( \[while running .*)?$",
@@ -61,11 +75,17 @@ def run_shards(
     try:
         with (
             progress(transform.label, names, lambda: existing(folder, extension) - before),
-            pipeline_of(transform, path, beam_args),
+            pipeline_of(transform, path, beam_args) as pipeline,
         ):
             pass  # it runs as it is left
-    except (InputError, Stopped, RuntimeError) as error:
+    except _FAILED as error:
         raise as_raised(error) from error
+    if pipeline.options.view_as(StandardOptions).no_wait_until_finish:
+        raise HandedOver(
+            f"{output.path}: the job was handed over, and is not waited for. When it has ended, "
+            "run the same command without --no_wait_until_finish: it does what is missing and "
+            "writes the manifest. Until then, run nothing into this output."
+        )
 
 
 def pipeline_of(
@@ -73,10 +93,15 @@ def pipeline_of(
 ) -> beam.Pipeline:
     """A transform of shards over those of the list at `path`, which a worker reads; not yet run.
 
-    Its size does not grow with them: Dataflow takes no more than 10 MB.
+    Its size does not grow with them: Dataflow takes no more than 10 MB. Raises InputError on flags
+    that Beam refuses.
     """
-    pipeline = beam.Pipeline(options=PipelineOptions(list(beam_args)))
-    _ = pipeline | "List" >> beam.Create([path]) | "Shards" >> beam.FlatMap(read_list) | transform
+    try:
+        pipeline = beam.Pipeline(options=PipelineOptions(list(beam_args)))
+    except ValueError as error:
+        raise InputError(f"what comes after -- is refused by Beam: {shown(error)}") from error
+    path_given = pipeline | "List" >> beam.Create([path], reshuffle=False)
+    _ = path_given | "Shards" >> beam.FlatMap(read_list) | transform
     return pipeline
 
 
@@ -84,8 +109,16 @@ def as_raised(error: Exception) -> Exception:
     """What a worker raised for the user.
 
     Beam adds the step's name to it, and hands on what other processes raised as a traceback's text.
+    What a service says for itself is of no worker.
     """
     if isinstance(error, (InputError, Stopped)):
         return type(error)(_STEP.sub("", str(error.args[0])))
     found = list(_RAISED.finditer(str(error)))
-    return _KINDS[found[-1]["kind"]](found[-1]["said"]) if found else error
+    if found:
+        return _KINDS[found[-1]["kind"]](found[-1]["said"])
+    if isinstance(error, _OF_SERVICE) and "Traceback" not in str(error):
+        return Unavailable(
+            f"{type(error).__name__}: {shown(error)}; what is done stays done. See the job's log, "
+            "and run the same command again."
+        )
+    return error

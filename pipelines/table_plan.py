@@ -12,7 +12,7 @@ from policy.manifest import WrittenFile
 from policy.rows import OK
 from policy.table_manifest import TableManifest, marker_path
 from transforms.at_once import at_once
-from transforms.commit import Output
+from transforms.commit import Output, found_files
 from transforms.done import Says, read_marker
 from transforms.shards import Shard
 
@@ -65,7 +65,11 @@ class Plan:
             for shard in self.shards
             if held.issuperset(files(self.planned, network, shard.name))
         ]
-        found = at_once(lambda place: read_marker(output, marker_path(*place)), at)
+        there = found_files(f"{output.path}/shards", ".json")
+        listed = [there.get(f"{network}/{shard}.json") for network, shard in at]
+        found = at_once(
+            lambda found: read_marker(output, found.path, found) if found else None, listed
+        )
         return {place: says for place, says in zip(at, found, strict=True) if says}
 
     def is_current(self, at: Place, says: Says) -> bool:

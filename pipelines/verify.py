@@ -22,7 +22,7 @@ from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, LABELS_SCHEMA
 from policy.schema import parse_json
 from policy.table_manifest import TableManifest
 from transforms.commit import RUN, Output
-from transforms.work import usable_cores
+from transforms.cores import usable_cores
 
 _MOST_SHOWN = 10
 _TRIES = 3

@@ -9,11 +9,13 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from policy.certify import Certificate
+from policy.costs import Calibration
 from policy.errors import InputError
 from policy.files import delete, exists, read_bytes, write_bytes
 from policy.heads import Head, heads_from_bytes, heads_to_bytes
 from policy.losses import Metric, Objective
 from policy.mixture import Mixture, Routing
+from policy.offers import Offer
 from policy.reference import Reference
 from policy.rules import Policy
 from policy.schema import MOST_BYTES, STRICT, from_json, to_json
@@ -40,8 +42,10 @@ class Evidence:
     see losses.regret) and `exits` (share of images by the answer that labelled them) were measured
     on the part `measured_on`. `full` is the answer that the policy is measured against, and
     `full_cost` what it costs. `promise` is what was asked for, as text; `certificate` is None where
-    no proof was asked for. `reference` is what a run is audited against, `fitted_on` says what was
-    seen; older bundles have neither.
+    no proof was asked for. `reference` is what a run is audited against. `stages` is the share of
+    the images that each stage ran for, `offers` are other policies that were to choose from,
+    `calibration` says what the costs were measured on, and `fitted_on` what was seen. Older bundles
+    have none of these.
     """
 
     method: str
@@ -60,6 +64,9 @@ class Evidence:
     regret: float
     versions: dict[str, str]
     reference: Reference | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
+    calibration: Calibration | None = None
     fitted_on: FittedOn | None = None
 
 

@@ -11,6 +11,18 @@ from policy.schema import MOST_BYTES, STRICT, from_json
 
 
 @dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """What costs were measured on: the device's name, images per batch, and threads of a CPU.
+
+    None for what is not known.
+    """
+
+    device: str | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Costs:
     """Cost per image of each stage in one unit.
 
@@ -28,6 +40,17 @@ class Costs:
         wrong = {k: v for k, v in self.costs.items() if not math.isfinite(v) or v < 0}
         if wrong or not self.costs:
             raise InputError(f"wanted at least one cost, finite and >= 0; found {wrong or 'none'}")
+
+    @property
+    def calibration(self) -> Calibration:
+        """What `about` says of where they were measured, as far as it does."""
+        about = self.about or {}
+        device = about.get("device")
+        batch_size, threads = (
+            number if type(number := about.get(name)) is int and number > 0 else None
+            for name in ("batch_size", "threads")
+        )
+        return Calibration(device if isinstance(device, str) else None, batch_size, threads)
 
 
 def read_costs(path: str) -> Costs:

@@ -7,7 +7,8 @@ Exception
     ├── OutputInUse     4  another run writes to the same output
     ├── Unavailable     5  a file system or a device failed: run the same command again
     ├── Alarm           6  the labels do not keep the policy's promise
-    └── Damaged         7  an output is not what its manifest says
+    ├── Damaged         7  an output is not what its manifest says
+    └── HandedOver      0  a service goes on with the work, without this process
 """
 
 import re
@@ -21,6 +22,16 @@ _SECRET = re.compile(
     r"|(?<=bearer )\S+"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+GIVEN_WRONG = (
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+    PermissionError,
+)
+"""Of what a file system says, that which running again later will not mend."""
 
 
 class InputError(Exception):
@@ -42,6 +53,12 @@ class TooManyBad(Stopped):
     """More records were rejected than was allowed."""
 
     exit_code = 3
+
+
+class HandedOver(Stopped):
+    """A service has the job now and nobody waits here; the next run finds what came of it."""
+
+    exit_code = 0
 
 
 class OutputInUse(Stopped):

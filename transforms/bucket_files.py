@@ -143,9 +143,21 @@ def opened(path: str, size: int = 0, generation: int = 0) -> io.BufferedReader:
     if not generation:
         found = bucket.stat(path)
         if found is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            raise _none(path)
         size, generation = int(found.size), int(found.generation)
     return io.BufferedReader(PinnedObject(path, size, generation), buffer_size=BLOCK_BYTES)
+
+
+def read_whole(path: str) -> bytes:
+    """All of an object, in one request; raises FileNotFoundError if there is none."""
+    found = bucket.read(path)
+    if found is None:
+        raise _none(path)
+    return found[0]
+
+
+def _none(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def _overwritten(path: str, generation: int, now: Blob | None) -> Unavailable:

@@ -143,10 +143,13 @@ class Output:
 
 def existing(folder: str, extension: str) -> set[str]:
     """Names below a folder, without the extension, of the files that have it."""
+    return {name.removesuffix(extension) for name in found_files(folder, extension)}
+
+
+def found_files(folder: str, extension: str = "") -> dict[str, FoundFile]:
+    """The files below a folder that have this extension, by their names there."""
     prefix = folder.rstrip("/") + "/"
-    return {
-        file.path.removeprefix(prefix).removesuffix(extension) for file in _match(folder, extension)
-    }
+    return {file.path.removeprefix(prefix): file for file in _match(folder, extension)}
 
 
 def _match(folder: str, extension: str) -> list[FoundFile]:

@@ -7,6 +7,7 @@ crash) finds the first one's files and lets them stand, so that a file and what 
 import io
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -17,10 +18,12 @@ from policy.manifest import written
 from policy.rows import read_about
 from policy.schema import parse_json
 from transforms.commit import Output
-from transforms.files import exists
+from transforms.files import FoundFile, exists, open_file, read_bytes
 
 ORIGIN = ("made_by", "input")
 """What decides the content of a shard's files, by the names under which each file says it."""
+
+_STATISTICS = "a shard's statistics"
 
 Says = dict[str, Any]
 """What a file says of itself, or a marker of its shard."""
@@ -65,13 +68,27 @@ def done_before(output: Output, marker: str, origin: Mapping[str, Any]) -> Says 
     return known if there else None
 
 
-def read_marker(output: Output, marker: str) -> Says | None:
-    """What a marker says; None if it is damaged or none of ours."""
+def read_marker(output: Output, marker: str, listed: FoundFile | None = None) -> Says | None:
+    """What a marker says, as it was `listed` or is now; None if it is damaged or none of ours."""
     try:
-        found = parse_json(output.read(marker, "a shard's statistics"), marker)
+        content = marker_bytes(listed) if listed else output.read(marker, _STATISTICS)
+        found = parse_json(content, marker)
     except InputError:
         return None
     return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
+
+
+def marker_bytes(listed: FoundFile) -> bytes:
+    """All of a marker that was listed; in gs:// it is asked for once, as a generation stays."""
+    if listed.generation:
+        return _generation(listed)
+    return read_bytes(listed.path, _STATISTICS)
+
+
+@lru_cache(maxsize=100_000)  # a kilobyte or two each
+def _generation(listed: FoundFile) -> bytes:
+    with open_file(listed.path, listed.bytes, listed.generation) as file:
+        return file.read()
 
 
 def same_origin(says: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
 from transforms.shards import Shard
 from transforms.stages import DECODE, Engine
-from transforms.work import Placed, Row, ShardFn, WorkerOptions
+from transforms.work import Placed, Row, WorkerOptions, on_workers
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class Extract(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PColle
     def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
         """Spread the shards over workers, then extract each."""
         load = partial(load_engine, self.networks, self.only)
-        work = ShardFn(load, partial(_make_step, self.options), self.worker)
+        work = on_workers(load, partial(_make_step, self.options), self.worker)
         done: beam.pvalue.PCollection[Row] = (
-            shards | "Spread" >> beam.Reshuffle() | "Extract" >> beam.ParDo(work)
+            shards | "Spread" >> beam.Reshuffle() | "Extract" >> work
         )
         return done

@@ -81,8 +81,7 @@ def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
     cannot be read, and Unavailable if a bucket does not answer.
     """
     try:
-        with open_file(path) as file:
-            content = bytes(file.read() if most is None else file.read(most + 1))
+        content = _content(path, most)
     except (InputError, Stopped):
         raise
     except Exception as error:  # Beam wraps what the filesystem said; the user needs that text
@@ -95,6 +94,13 @@ def read_bytes(path: str, what: str, most: int | None = None) -> bytes:
     if most is not None and len(content) > most:
         raise InputError(f"{path}: {what} has more than {most} bytes; is it another file?")
     return content
+
+
+def _content(path: str, most: int | None) -> bytes:
+    if in_bucket(path) and most is None:
+        return bucket_files.read_whole(path)
+    with open_file(path) as file:
+        return bytes(file.read() if most is None else file.read(most + 1))
 
 
 def read_text(path: str, what: str) -> str:

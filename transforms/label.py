@@ -21,7 +21,7 @@ from transforms.route import Router
 from transforms.shards import Shard
 from transforms.stages import Engine
 from transforms.watch import Watch, Watcher
-from transforms.work import Row, ShardFn, WorkerOptions
+from transforms.work import Row, WorkerOptions, on_workers
 
 
 def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOptions) -> Engine:
@@ -119,8 +119,6 @@ class Label(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PCollect
         load = partial(_load, self.networks, self.policy)
         step = partial(_make_step, self.options)
         done: beam.pvalue.PCollection[Row] = (
-            shards
-            | "Spread" >> beam.Reshuffle()
-            | "Label" >> beam.ParDo(ShardFn(load, step, self.worker))
+            shards | "Spread" >> beam.Reshuffle() | "Label" >> on_workers(load, step, self.worker)
         )
         return done

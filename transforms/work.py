@@ -3,11 +3,10 @@
 Elements of a pipeline are shards, by path; pixels never cross a shuffle. `ShardFn` is the one DoFn.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -17,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
 from transforms.collect import Collector
+from transforms.cores import cores_of_one
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
 from transforms.failures import reasons_given
@@ -121,10 +121,11 @@ class ShardLoop:
 class WorkerOptions:
     """How a worker uses its machine.
 
-    batch_size: images per forward pass. decode_threads: threads that decode ahead, 0 for one per
-    core of the worker. threads: torch's own on a CPU, 0 for its default. device: cpu, cuda or
+    batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
+    own on a CPU. Of either, 0: the worker's share of the cores of its machine. device: cpu, cuda or
     cuda:N. limits: what an image may cost to decode. isolate_decode: decode in processes, one for
-    each thread, instead of in the threads.
+    each thread, instead of in the threads. accelerator, min_ram: what the machine must have, as
+    Beam's resource hints say it; empty for whatever there is.
     """
 
     batch_size: int
@@ -133,6 +134,21 @@ class WorkerOptions:
     device: str
     limits: DecodeLimits = DEFAULT_LIMITS
     isolate_decode: bool = False
+    accelerator: str = ""
+    min_ram: str = ""
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """What the machine must have, as Beam's resource hints."""
+        wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
+        return {name: value for name, value in wanted.items() if value}
+
+    def here(self) -> "WorkerOptions":
+        """These options on the machine that this is called on, with no number of threads open."""
+        cores = cores_of_one()
+        return replace(
+            self, decode_threads=self.decode_threads or cores, threads=self.threads or cores
+        )
 
     def decoder(self) -> Decoder:
         """What decodes; to be closed."""
@@ -156,9 +172,9 @@ class ShardFn(beam.DoFn):
 
     def setup(self) -> None:
         """Load networks once a process, and start this instance's decoding threads."""
+        self.worker = self.worker.here()
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
-        threads = self.worker.decode_threads or usable_cores()
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder()
 
     def start_bundle(self) -> None:
@@ -184,8 +200,11 @@ class ShardFn(beam.DoFn):
         self.decoder.close()
 
 
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def on_workers(
+    load: Callable[[WorkerOptions], Any],
+    make_step: Callable[[Any, WorkerOptions, Executor], Step],
+    worker: WorkerOptions,
+) -> beam.PTransform[Any, Any]:
+    """The Beam step that `ShardFn` is, on machines that have what `worker` wants."""
+    step: beam.PTransform[Any, Any] = beam.ParDo(ShardFn(load, make_step, worker))
+    return step.with_resource_hints(**worker.hints)

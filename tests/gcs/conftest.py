@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gcs.faulty import Front, before
+from gcs.front import Front, before
 
 from transforms import bucket
+from transforms.at_once import at_once
 
 INSTALLED = sorted((Path(__file__).parent / "bin").glob("fake-gcs-server-*"))
 
@@ -56,7 +57,7 @@ def front(module_front: Front) -> Iterator[Front]:
     module_front.forget()
     yield module_front
     module_front.forget()
-    module_front.page_size = None
+    module_front.tell(page_size=None)
 
 
 @pytest.fixture
@@ -66,6 +67,13 @@ def shelf(front: Front) -> Iterator[str]:
     front.forget()
     yield f"gs://{made.name}"
     front.forget()
-    for blob in bucket.client().list_blobs(made):
-        blob.delete()
+    at_once(lambda blob: blob.delete(), list(bucket.client().list_blobs(made)))
     made.delete()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are repeated soon and not for long; one that stalls is given up after 2 s."""
+    monkeypatch.setattr(bucket, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(bucket, "TRY_SECONDS", 20.0)
+    monkeypatch.setattr(bucket, "ANSWER_SECONDS", 2.0)

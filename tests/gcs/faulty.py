@@ -1,4 +1,4 @@
-"""A server before the emulator of gs://: counts requests, makes them fail, and holds preconditions.
+"""A server before the emulator of gs://: counts requests, makes them fail, holds preconditions.
 
 The emulator looks at the preconditions of uploads only; those of copies and deletes are held here.
 """
@@ -6,15 +6,15 @@ The emulator looks at the preconditions of uploads only; those of copies and del
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
@@ -25,7 +25,8 @@ Fault = Literal["429", "503", "lost", "stall", "cut"]
 out, and no answer for longer than a client waits. cut: the connection ends amid the answer's body.
 """
 
-STALL_SECONDS = 3.0
+STALL_SECONDS = 4.0
+CONTROL = "/_control"
 
 _OBJECT = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)$")
 _DROPPED = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
@@ -49,31 +50,33 @@ def kind_of(method: str, target: str) -> Kind:
 @dataclass
 class Plan:
     """Which requests fail: `fault` for those of a kind (and name) from the `first` on, `count` of
-    them; or with `storm`, this share of all requests, drawn by `rng`.
+    them; or with `storm`, this share of all requests, drawn with `seed`.
     """
 
     kind: Kind = "other"
     fault: Fault = "503"
     first: int = 1
-    count: int = 1
+    count: int = 0
     name: str = ""
     storm: float = 0.0
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    seen: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng, self._seen = np.random.default_rng(self.seed), 0
 
     def of(self, kind: Kind, name: str) -> Fault | None:
         if self.storm:
             faults: list[Fault] = ["429", "503", "lost", "cut"]
-            fails = self.rng.random() < self.storm
-            return faults[self.rng.integers(len(faults))] if fails else None
+            fails = self._rng.random() < self.storm
+            return faults[self._rng.integers(len(faults))] if fails else None
         if kind != self.kind or self.name not in name:
             return None
-        self.seen += 1
-        return self.fault if self.first <= self.seen < self.first + self.count else None
+        self._seen += 1
+        return self.fault if self.first <= self._seen < self.first + self.count else None
 
 
-class Front(ThreadingHTTPServer):
-    """The server; `requests` counts by kind, `failed` those that were made to fail."""
+class Server(ThreadingHTTPServer):
+    """Counts requests by kind, and those that were made to fail by fault."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -82,53 +85,54 @@ class Front(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.emulator = emulator
         self.address = f"127.0.0.1:{self.server_address[1]}"
-        self.url = f"http://{self.address}"
         self.writing = threading.RLock()
         self.looking = threading.Lock()
+        self.free = threading.Event()
         self.page_size: int | None = None
-        self._held: tuple[str, ...] = ()
+        self.hold: list[str] = []
         self.forget()
 
     def forget(self) -> None:
         """Count anew, and let everything succeed."""
-        self.plan = Plan(count=0)
+        self.plan, self.reached = Plan(), False
         self.requests: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []
+        self.connections, self.delay = 0, 0.0
 
-    @contextmanager
-    def held(self, *names: str) -> Iterator[threading.Event]:
-        """Let writes of what has all of these in its name wait; gives what says that one does."""
-        self._held, self._reached, self._free = names, threading.Event(), threading.Event()
-        try:
-            yield self._reached
-        finally:
-            self._held = ()
-            self._free.set()
+    def told(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Do what a test asks for; what happened so far."""
+        if wish.get("forget"):
+            self.forget()
+        if "plan" in wish:
+            self.plan = Plan(**wish["plan"])
+        self.page_size = wish.get("page_size", self.page_size)
+        self.delay = wish.get("delay", self.delay)
+        if "hold" in wish:
+            self.hold, self.reached = wish["hold"], False
+            (self.free.clear if self.hold else self.free.set)()
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "log": self.log,
+            "connections": self.connections,
+            "reached": self.reached,
+        }
 
     def wait(self, kind: Kind, name: str, body: bytes) -> None:
         """Wait if this is to be held; the name of a new object is in its upload's body."""
         text = name + body[:2000].decode(errors="replace")
-        if kind == "write" and self._held and all(part in text for part in self._held):
-            self._reached.set()
-            self._free.wait(60)
+        if kind == "write" and self.hold and all(part in text for part in self.hold):
+            self.reached = True
+            self.free.wait(60)
+
+    def process_request(self, *connection: Any) -> None:
+        """Count connections."""
+        self.connections += 1
+        super().process_request(*connection)
 
     def handle_error(self, *_: object) -> None:
         """A client that was killed is no error."""
-
-
-@contextmanager
-def before(emulator: str) -> Iterator[Front]:
-    """A server before the emulator at this host and port."""
-    front = Front(emulator)
-    thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield front
-    finally:
-        front.shutdown()
-        thread.join()
-        front.server_close()
 
 
 @dataclass
@@ -140,11 +144,16 @@ class Answer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Front
+    server: Server
     timeout = 30
+    wbufsize = -1  # an answer is sent as one, or its second half waits for an acknowledgement
+    disable_nagle_algorithm = True
 
     def _serve(self) -> None:
         body = self._body()
+        if self.path == CONTROL:
+            self._answer(Answer(200, {}, json.dumps(self.server.told(json.loads(body))).encode()))
+            return
         kind, name = kind_of(self.command, self.path), unquote(self.path)
         with self.server.looking:
             self.server.requests[kind] += 1
@@ -155,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"429", "503"}:
             self._answer(Answer(int(fault), {}, b'{"error": {"message": "made to fail"}}'))
             return
+        time.sleep(self.server.delay)
         self.server.wait(kind, name, body)
         answer = self._carried_out(kind, body)
         if fault == "stall":
@@ -232,3 +242,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def main(emulator: str) -> None:
+    """Serve until the standard input ends; a process of its own, as pyarrow may keep the GIL."""
+    server = Server(emulator)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write(f"{server.address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

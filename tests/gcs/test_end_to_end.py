@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from gcs import world
-from gcs.faulty import Front
+from gcs.front import Front
 from gcs.world import Place, decisions, ended, files_below, run, started
 
 from launch.cli import main
@@ -130,8 +130,8 @@ def test_a_killed_run_started_again_equals_an_undisturbed_one(
     output = f"{both.there.root}/killed"
     for marker in ("killed/a [1].json", "killed/rows.json"):
         process = started(both.there.options("classify", "killed"))
-        with module_front.held("killed", marker) as reached:
-            assert reached.wait(120), "the run never came to write it"
+        with module_front.held("killed", marker):
+            module_front.wait()
             process.send_signal(signal.SIGKILL)
             assert ended(process)[0] == -signal.SIGKILL
         assert "killed/_manifest.json" not in files_below(both.there.root)
@@ -143,8 +143,8 @@ def test_a_killed_run_started_again_equals_an_undisturbed_one(
 @pytest.mark.slow
 def test_of_two_runs_at_once_one_ends_and_names_the_other(both: Both, module_front: Front) -> None:
     first = started(both.there.options("classify", "shared"))
-    with module_front.held("shared", "shared/rows.parquet") as reached:
-        assert reached.wait(120)
+    with module_front.held("shared", "shared/rows.parquet"):
+        module_front.wait()
         code, said = ended(started(both.there.options("classify", "shared")))
     assert code == 4, said
     assert "writes to this output; wait for its end" in said

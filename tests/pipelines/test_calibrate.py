@@ -10,6 +10,7 @@ import torch
 
 from pipelines import calibrate
 from pipelines.calibrate import CalibrateOptions, CalibrateReceipt, run
+from policy.bundle import read_bundle
 from policy.costs import read_costs
 from policy.errors import InputError
 from policy.table_manifest import read_manifest
@@ -78,6 +79,10 @@ def test_a_policy_can_be_fitted_for_measured_costs(world: Any, tmp_path: Path) -
     costs = str(tmp_path / "costs.json")
     receipt = world.fit(policy=str(tmp_path / "p"), costs=costs)
     assert receipt.measured.unit == "ms"
+    evidence = read_bundle(str(tmp_path / "p")).evidence
+    assert evidence is not None
+    assert evidence.calibration == read_costs(costs).calibration
+    assert (evidence.calibration.batch_size, evidence.calibration.threads) == (4, 1)
 
 
 def test_threads_left_to_the_machine_are_counted(world: Any, tmp_path: Path) -> None:

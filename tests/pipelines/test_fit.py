@@ -10,6 +10,7 @@ from pipelines.fit import FitOptions
 from policy.bundle import read_bundle
 from policy.errors import InputError
 from policy.evaluate import evaluate
+from policy.offers import expected_cost
 from policy.table import read_table
 from policy.table_manifest import read_manifest
 
@@ -54,6 +55,10 @@ def test_the_evidence_says_how_the_policy_came_to_be(world: Any, tmp_path: Path)
     assert evidence.data_digest == read_table(world.table).digest
     assert evidence.seed == 3
     assert "adalabel" in evidence.versions
+    graph = read_bundle(str(tmp_path / "p")).policy.graph
+    assert expected_cost(graph, evidence.stages) == pytest.approx(evidence.cost)
+    assert evidence.offers[-1].regret <= evidence.regret
+    assert evidence.calibration is None  # of a table's own costs nobody knows
     counted = evidence.reference
     assert counted.images == receipt.measured.n == sum(counted.exits.values())
     assert sum(counted.classes.values()) == counted.images

@@ -141,7 +141,7 @@ def test_a_request_that_fails_is_tried_again(
 ) -> None:
     swap, failed = bucket.swap, []
 
-    def unsteady(path: str, content: bytes, generation: int) -> bool:
+    def unsteady(path: str, content: bytes, generation: int) -> int | None:
         if len(failed) < 2:
             failed.append(content)
             if len(failed) == 2:
@@ -149,8 +149,8 @@ def test_a_request_that_fails_is_tried_again(
             raise Unavailable("connection reset")
         return swap(path, content, generation)
 
-    monkeypatch.setattr(bucket, "swap", unsteady)
     with leased(PATH, OURS):
+        monkeypatch.setattr(bucket, "swap", unsteady)
         time.sleep(0.3)
     assert len(failed) == 2
     assert "could not be renewed, trying again: connection reset" in caplog.text

@@ -4,8 +4,8 @@ import pytest
 
 from pipelines.options import MachineOptions, RunOptions
 from policy.errors import InputError
+from transforms.cores import usable_cores
 from transforms.decode_limits import DecodeLimits
-from transforms.work import usable_cores
 
 
 @pytest.mark.parametrize("name", ["batch_size", "workers"])
@@ -60,3 +60,59 @@ def test_what_an_image_may_cost_reaches_the_worker() -> None:
 def test_limits_that_no_image_meets_are_refused() -> None:
     with pytest.raises(InputError, match="--max-pixels 0: wanted at least 1"):
         RunOptions(max_pixels=0)
+
+
+L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
+
+
+def test_only_workers_need_the_gpu_and_each_counts_its_own_cores() -> None:
+    there = RunOptions(on="dataflow", device="cuda", accelerator=L4, min_ram="16GB")
+    assert there.launcher.device == "cpu"
+    assert (there.worker.device, there.worker.threads, there.worker.decode_threads) == (
+        "cuda",
+        0,
+        0,
+    )
+    assert there.worker.hints == {"accelerator": L4, "min_ram": "16GB"}
+    assert there.runner.accelerator == L4
+    here = RunOptions(device="cuda:1")
+    assert (here.launcher, here.worker.hints) == (here.worker, {})
+
+
+@pytest.mark.parametrize(("flag", "value"), [("accelerator", L4), ("min_ram", "16GB")])
+def test_machines_are_started_nowhere_else(flag: str, value: str) -> None:
+    with pytest.raises(InputError, match=r"only --on dataflow starts machines; leave it out"):
+        RunOptions(**{flag: value})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("accelerator", "nvidia-l4"),
+        ("accelerator", "type:nvidia-l4;count:0"),
+        ("accelerator", "type:nvidia-l4;count:1;"),
+        ("min_ram", "16"),
+        ("min_ram", "lots"),
+    ],
+)
+def test_machines_that_beam_cannot_ask_for_are_refused_with_an_example(
+    flag: str, value: str
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"--{flag.replace('_', '-')} {value}: wanted (type:|16GB)"
+    ):
+        RunOptions(on="dataflow", **{flag: value})
+
+
+@pytest.mark.parametrize("wrong", [{"device": "cuda"}, {"accelerator": L4}])
+def test_a_gpu_that_nobody_uses_or_nobody_starts_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="wanted both a GPU and --device cuda, or neither"):
+        RunOptions(on="dataflow", **wrong)
+
+
+def test_paths_of_this_machine_are_refused_where_no_worker_sees_them() -> None:
+    RunOptions().check_reach(["labels"])
+    there = RunOptions(on="dataflow")
+    there.check_reach(["gs://bucket/labels"])
+    with pytest.raises(InputError, match=r"labels is a path of this machine.*wanted gs://"):
+        there.check_reach(["gs://bucket/a.tar", "labels"])

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines import progress
 from pipelines.progress import line
+from policy.errors import Unavailable
 
 
 @pytest.fixture
@@ -32,6 +33,25 @@ def test_a_log_gets_a_last_line_with_the_records_of_the_shards_that_are_done(
     with progress.progress("extract", {"a": 3, "b": 4, "c": 5}, lambda: done):
         done |= {"a", "c", "a shard of another run"}
     assert [message.split(" images,")[0] for message in log.messages] == ["extract: 8 of 12"]
+
+
+def test_a_listing_that_fails_leaves_the_last_count(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: list[int] = []
+
+    def done() -> set[str]:
+        listings.append(1)
+        if len(listings) > 1:
+            raise Unavailable("the bucket does not answer")
+        return {"a"}
+
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+    with progress.progress("extract", {"a": 3, "b": 4}, done):
+        while len(listings) < 2:
+            time.sleep(0.01)
+    assert {message.split(" images,")[0] for message in log.messages} == {"extract: 3 of 7"}
 
 
 def test_the_last_line_comes_even_when_the_run_fails(log: pytest.LogCaptureFixture) -> None:

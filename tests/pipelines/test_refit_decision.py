@@ -144,6 +144,15 @@ def test_costs_are_those_of_the_job_for_both(lab: Lab, candidate: Bundle, tmp_pa
         )
 
 
+def test_policies_without_exits_are_compared_at_the_tables_costs(
+    lab: Lab, candidate: Bundle
+) -> None:
+    plain = replace(always_(candidate, "big"), heads={})
+    found = compare_on_new((candidate, plain), ["c"], lab.fit_options())
+    assert found is not None
+    assert found.old_cost == pytest.approx(read_table(lab.table).graph.cost(("big",)))
+
+
 def test_held_out_keys_are_the_test_part_of_the_new_shards(lab: Lab) -> None:
     table, options = read_table(lab.table), lab.fit_options()
     found = held_out_keys(table, ["b", "c"], options)

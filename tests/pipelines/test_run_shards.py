@@ -1,19 +1,25 @@
 """What a worker raises for the user reaches the user, with its exit code."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import pytest
 import tiny
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from apache_beam.runners.dataflow.internal import apiclient
 
-from launch.runners import local
+from launch.runners import local, preset
+from pipelines.labels import LABELS
+from pipelines.options import Runner
+from pipelines.output import opened
 from pipelines.run_shards import as_raised, pipeline_of, run_shards
-from policy.errors import InputError
+from policy.errors import HandedOver, InputError, Unavailable
 from transforms.careful import DeviceLost
 from transforms.commit import Output
 from transforms.shards import ImageFile, Promise, Shard
-from transforms.shards.listed import listed
+from transforms.shards.listed import listed, read_list
 
 
 class Raises(beam.DoFn):
@@ -97,3 +103,58 @@ def test_a_pipeline_does_not_grow_with_its_shards(tmp_path: Path) -> None:
         sizes.append(proto.ByteSize())
     assert abs(sizes[1] - sizes[0]) < 100
     assert sizes[1] < 20_000
+
+
+GIVEN = (
+    "--project=my-project",
+    "--region=europe-west4",
+    "--temp_location=gs://bucket/tmp",
+    "--sdk_container_image=registry/adalabel:1",
+    "--job_name=labels",
+)
+
+
+class Client:
+    """Dataflow's, as it is where a template is made: it has the job, and gives none back."""
+
+    jobs: ClassVar[list[Any]] = []
+
+    def __init__(self, options: Any, root: str) -> None:
+        del options, root
+
+    def create_job(self, job: Any) -> None:
+        self.jobs.append(job)
+
+
+def test_a_job_that_is_not_waited_for_keeps_what_its_workers_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apiclient, "DataflowApplicationClient", Client)
+    monkeypatch.setattr(GoogleCloudOptions, "_warn_if_soft_delete_policy_enabled", lambda *_: None)
+    flags = ("--template_location=gs://bucket/job", "--no_wait_until_finish")
+    beam_args = preset(Runner("dataflow", 1, (*GIVEN, *flags)))
+    shards = {tiny.shard("a", tmp_path / "a.tar"): 1}
+    root = tmp_path / "out"
+    with (
+        pytest.raises(HandedOver, match=r"handed over.*run the same command without") as caught,
+        opened(str(root), "resume", LABELS, {}) as session,
+    ):
+        run_shards(beam.Reshuffle(), shards, session.output, (str(root), ".json"), beam_args)
+    assert caught.value.exit_code == 0
+    (job,) = Client.jobs
+    assert job.proto_pipeline.ByteSize() < 100_000
+    (kept,) = (root / "_attempts").glob("*/shards.jsonl")
+    assert [shard.name for shard in read_list(str(kept))] == ["a"]
+    with opened(str(root), "resume", LABELS, {}):
+        assert kept.exists()  # this process still lives; another would remove it
+
+
+def test_what_a_service_says_of_itself_is_no_bug_of_ours() -> None:
+    found = as_raised(DataflowRuntimeException("State: FAILED, Error: no L4 in this zone", None))
+    assert type(found) is Unavailable
+    assert str(found).startswith("DataflowRuntimeException: State: FAILED, Error: no L4 in this z")
+    assert str(found).endswith("See the job's log, and run the same command again.")
+    bug = DataflowRuntimeException("Traceback (most recent call last):\nKeyError: 3", None)
+    assert as_raised(bug) is bug
+    ours = DataflowRuntimeException("Traceback:\n\npolicy.errors.InputError: not there\n", None)
+    assert type(as_raised(ours)) is InputError

@@ -10,7 +10,9 @@ import tiny
 
 from policy.bundle import HEADS, POLICY, Bundle, Evidence, read_bundle, write_bundle
 from policy.certify import Certificate
+from policy.costs import Calibration
 from policy.errors import InputError
+from policy.offers import Offer
 from policy.reference import Reference
 from policy.rules import always
 
@@ -42,6 +44,9 @@ EVIDENCE = Evidence(
     full_cost=9.5,
     regret=0.1 + 0.2,
     versions={"numpy": np.__version__},
+    stages={"decode": 1.0, "big": 1 / 3},
+    offers=(Offer(0.1, 1 / 7, {"decode": 1.0}), Offer(2.0, 0.0, {})),
+    calibration=Calibration("CPU tiny", 64, None),
 )
 BUNDLE = Bundle(
     policy=tiny.POLICY,
@@ -229,8 +234,10 @@ def test_a_bundle_keeps_the_reference_and_an_old_one_loads_without(tmp_path: Pat
     loaded = read_bundle(str(tmp_path)).evidence
     assert loaded is not None
     assert loaded.reference == counted
-    del fields["evidence"]["reference"]
+    for name in ("reference", "stages", "offers", "calibration"):
+        del fields["evidence"][name]
     (tmp_path / POLICY).write_text(json.dumps(fields))
     old = read_bundle(str(tmp_path)).evidence
     assert old is not None
     assert old.reference is None
+    assert (old.stages, old.offers, old.calibration) == ({}, (), None)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from policy.costs import Costs, read_costs
+from policy.costs import Calibration, Costs, read_costs
 from policy.errors import InputError
 from policy.schema import to_json
 
@@ -47,3 +47,18 @@ def test_costs_that_are_none_are_refused(tmp_path: Path, text: str, message: str
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=f"cannot be read: .*{message}"):
         read_costs(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("about", "known"),
+    [
+        (None, Calibration()),
+        ({"device": "Tiny 4000", "batch_size": 64, "threads": 2}, Calibration("Tiny 4000", 64, 2)),
+        ({"device": 7, "batch_size": "64", "threads": 0}, Calibration()),
+        ({"batch_size": True, "note": "by hand"}, Calibration()),
+    ],
+)
+def test_costs_know_what_they_were_measured_on_as_far_as_they_say_so(
+    about: dict[str, object] | None, known: Calibration
+) -> None:
+    assert Costs("ms", {"a": 1.0}, about).calibration == known

@@ -14,6 +14,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from policy.bundle import Bundle, write_bundle
+from policy.errors import InputError
 from policy.features import Feature
 from policy.means import Mean
 from policy.mixture import Mixture
@@ -276,3 +277,19 @@ def test_the_pipeline_writes_what_the_loop_writes(
         assert [[row[k] for k in same] for row in found] == [
             [row[k] for k in same] for row in wanted
         ]
+
+
+def test_a_worker_with_other_networks_than_the_policys_labels_nothing(
+    networks: NetworksFile, bundle: Bundle, shards: list[Shard], tmp_path: Path
+) -> None:
+    policy, wanted = (
+        str(tmp_path / "policy"),
+        LabelOptions(Output(str(tmp_path), "run"), 2, MADE_BY),
+    )
+    write_bundle(policy, replace(bundle, fingerprints={**bundle.fingerprints, "big": "0" * 16}))
+    with (
+        pytest.raises(InputError, match=r"fitted for network 'big' with fingerprint 0{16}"),
+        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+    ):
+        _ = pipeline | beam.Create(shards) | Label(networks, policy, wanted, WORKER)
+    assert not list(tmp_path.glob("*.parquet"))

@@ -1,8 +1,8 @@
 """Shards of images: which match, how many records they hold, and the records themselves.
 
 A format is a module with `EXTENSIONS`, `count` and `read`; adding one means adding it to those of
-`match`. Plain image files (`image_files`) are grouped into shards. Paths go through Beam's
-filesystems, so gs:// and what else `patterns.SCHEMES` names work alike. Limits: `limits`.
+`match`. Plain image files (`image_files`) are grouped into shards. Paths go through
+`transforms.files`, so gs:// and what else `patterns.SCHEMES` names work alike. Limits: `limits`.
 """
 
 from transforms.shards.match import match_shards

@@ -1,0 +1,247 @@
+"""What the engine itself costs: 100,000 tiny records through classify with a trivial network.
+
+    ./run test-cluster   # installs the clusters
+    .venv/bin/python benchmarks/engines.py [--records 100000] [--runs 1] [--only local-1 flink]
+
+Prints tables for benchmarks/RESULTS.md. Of a run: all seconds, those in which no shard is under way
+(start and end), the rate in between, and microseconds of all seconds per record. Then where one
+worker's time goes, by a profile of the same step in one thread and without Beam.
+"""
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from speed import describe_machine
+
+from policy.bundle import read_bundle
+from transforms.commit import Output
+from transforms.label import LabelOptions, _make_step, load_for_policy
+from transforms.networks_file import read_networks
+from transforms.shards import match_shards
+from transforms.work import ShardLoop, WorkerOptions
+
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "cluster")]
+
+import local_cluster  # noqa: E402 - where it lies was said just now
+import tiny  # noqa: E402
+
+PLACES = {
+    "local-1": ("local", 1),
+    "local-2": ("local", 2),
+    "flink": ("flink", 2),
+    "spark": ("spark", 2),
+}
+SHARDS = (100, 1000)
+PARTS = {
+    "reading": ("read.py", "read_records"),
+    "decoding": ("prepare.py", "prepare"),
+    "network": ("stages.py", "answer"),
+    "making rows": ("label.py", "_rows"),
+    "writing": ("label.py", "write"),
+}
+"""Part of a worker's work -> the file and the function that do it."""
+
+TOML = """
+classes = "classes.txt"
+import_path = ["{folder}"]
+[[network]]
+name = "trivial"
+model = "trivial:trivial"
+weights = "trivial.safetensors"
+input = {{ resize = [8, 8], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
+"""
+MODULE = """
+from torch import nn
+
+
+def trivial():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+"""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where so many records lie, cut into shards in two ways, and what labels them."""
+
+    folder: Path
+    records: int
+    networks: str
+    policy: str
+
+    def glob(self, shards: int) -> str:
+        """What matches the corpus in so many shards."""
+        return str(self.folder / str(shards) / "*.tar")
+
+
+def main() -> None:
+    """Make the corpus, run every place over it in turn, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--only", nargs="*", choices=list(PLACES), default=list(PLACES))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as clusters:
+        corpus = made(Path(folder), given.records)
+        flags: dict[str, list[str]] = {}
+        print(describe_machine())
+        print("\n| where | shards | seconds | start and end | records/s between | us/record |")
+        print("|---|---|---|---|---|---|")
+        for place in given.only:
+            on, workers = PLACES[place]
+            if on != "local":
+                start = getattr(local_cluster, on)
+                cluster = clusters.enter_context(start(Path(folder) / on))
+                flags[place] = [*cluster.flags, *cluster.external]
+            for shards in SHARDS:
+                runs = [
+                    run(corpus, shards, on, workers, flags.get(place, []), number)
+                    for number in range(given.runs)
+                ]
+                _print_row(place, shards, corpus.records, runs)
+            clusters.pop_all().close()
+        _print_profile(corpus)
+
+
+def made(folder: Path, records: int) -> Corpus:
+    """Records of one small image, cut into shards in two ways; a trivial network and its policy."""
+    torch.manual_seed(0)
+    (folder / "trivial.py").write_text(MODULE)
+    linear = torch.nn.Linear(3, 4)
+    state = {f"2.{name}": value for name, value in linear.state_dict().items()}
+    save_file(state, folder / "trivial.safetensors")
+    (folder / "classes.txt").write_text("ant\nbee\ncat\ndog\n")
+    (folder / "networks.toml").write_text(TOML.format(folder=folder))
+    image = tiny.image_bytes(np.random.default_rng(0), (8, 8))
+    for shards in SHARDS:
+        (folder / str(shards)).mkdir()
+        size = records // shards
+        for shard in range(shards):
+            members = [(f"{shard * size + row:06d}.png", image) for row in range(size)]
+            tiny.write_tar(folder / str(shards) / f"{shard:04d}.tar", members)
+    labelled = [
+        (f"{n}.{kind}", content)
+        for n in range(300)
+        for kind, content in (("png", image), ("cls", b"0"))
+    ]
+    tiny.write_tar(folder / "labelled.tar", labelled)
+    corpus = Corpus(folder, records, str(folder / "networks.toml"), str(folder / "policy"))
+    table = ("--table", str(folder / "table"))
+    networks = ("--networks", corpus.networks)
+    adalabel("extract", *networks, "--input", f"{folder}/labelled.tar", "--output", table[1])
+    adalabel("fit", *table, "--policy", corpus.policy, "--max-loss", "1", "--test-share", "0")
+    return corpus
+
+
+def run(
+    corpus: Corpus, shards: int, on: str, workers: int, flags: list[str], number: int
+) -> Mapping[str, Any]:
+    """Label the corpus once; the receipt."""
+    output = corpus.folder / f"labels-{on}-{workers}-{shards}-{number}"
+    ours = ("--networks", corpus.networks, "--policy", corpus.policy, "--output", str(output))
+    where = ("--on", on, "--workers", str(workers), "--audit-fraction", "0")
+    return adalabel(
+        "classify", *ours, "--input", corpus.glob(shards), *where, "--json", "--", *flags
+    )
+
+
+def adalabel(*arguments: str) -> Any:  # noqa: ANN401 - JSON
+    """What a command of this checkout says, as JSON where it does."""
+    command = [sys.executable, "-m", "launch.cli", *arguments]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(  # noqa: S603 - our own commands
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout) if "--json" in arguments else None
+
+
+class AtOnce(Executor):
+    """Does the work where it is asked for, so that a profile sees it."""
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,  # noqa: ANN401 - Executor's
+        **kwargs: Any,  # noqa: ANN401
+    ) -> "Future[Any]":
+        """Do it now."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def labelled(corpus: Corpus, shards: int) -> Iterator[Mapping[str, Any]]:
+    """Label the corpus in this thread, without Beam; yields what a worker does."""
+    bundle, worker = read_bundle(corpus.policy), WorkerOptions(64, 1, 1, "cpu")
+    engine = load_for_policy(read_networks(corpus.networks), bundle, worker)
+    pool = AtOnce()
+    options = LabelOptions(Output(str(corpus.folder / f"profiled-{shards}"), "run"), 5, {})
+    loop = ShardLoop(partial(_make_step, bundle, options)(engine, worker, pool), pool, 128)
+    for shard in match_shards((corpus.glob(shards),)):
+        yield from loop.process(shard)
+    yield from loop.finish()
+
+
+def _print_row(place: str, shards: int, records: int, runs: list[Mapping[str, Any]]) -> None:
+    def median(of: Callable[[Mapping[str, Any]], float]) -> float:
+        return statistics.median(of(run) for run in runs)
+
+    seconds = median(lambda run: run["seconds"])
+    rate = median(lambda run: run["images_per_second"])
+    edges = median(lambda run: run["seconds"] - records / run["images_per_second"])
+    cells = f"{seconds:.1f} | {edges:.1f} | {rate:.0f} | {seconds / records * 1e6:.0f}"
+    print(f"| {place} | {shards} | {cells} |", flush=True)
+
+
+def _print_profile(corpus: Corpus) -> None:
+    print("\n| one worker without Beam | " + " | ".join(f"{n} shards" for n in SHARDS) + " |")
+    print("|---|" + "---|" * len(SHARDS))
+    columns = [_profile(corpus, shards) for shards in SHARDS]
+    for part in columns[0]:
+        cells = " | ".join(f"{column[part]:.0f}" for column in columns)
+        print(f"| {part}, us/record | {cells} |")
+
+
+def _profile(corpus: Corpus, shards: int) -> dict[str, float]:
+    """Microseconds per record by part."""
+    profile = cProfile.Profile()
+    profile.enable()
+    done = sum(says["records"] for says in labelled(corpus, shards))
+    profile.disable()
+    stats = pstats.Stats(profile)
+    spent = {
+        part: sum(
+            times[3]
+            for (path, _, name), times in stats.stats.items()  # type: ignore[attr-defined]
+            if Path(path).name == file and name == function
+        )
+        for part, (file, function) in PARTS.items()
+    }
+    everything = stats.total_tt  # type: ignore[attr-defined]
+    spent["routing and the rest"] = everything - sum(spent.values())
+    spent["all"] = everything
+    return {part: seconds / done * 1e6 for part, seconds in spent.items()}
+
+
+if __name__ == "__main__":
+    main()

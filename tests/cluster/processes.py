@@ -1,0 +1,74 @@
+"""Servers that a test starts: children that the kernel ends when the test's process does."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def start(folder: Path, name: str, command: list[str], **variables: str) -> subprocess.Popen[bytes]:
+    """Start a child that ends with this process; what it says goes to NAME.log."""
+    with (folder / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
+        )
+
+
+def _end_with_parent() -> None:
+    os.setpgid(0, 0)  # a terminal's Ctrl-C is for pytest, which then ends them in order
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a child, gently if it lets us."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def until(what: str, found: Callable[[], Any]) -> Any:
+    """Wait for something that starts; raises TimeoutError."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if answer := found():
+                return answer
+        except OSError:
+            pass  # nobody listens yet
+        time.sleep(0.2)
+    message = f"{what}: not there after {START_SECONDS} s"
+    raise TimeoutError(message)
+
+
+def asked(url: str) -> Any:
+    """What an HTTP server on the loopback says, as JSON."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server
+        return json.load(answer)

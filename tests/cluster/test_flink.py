@@ -1,0 +1,139 @@
+"""What the local runner does, a Flink cluster does too, whatever dies on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from digits import World, answers, decisions
+from local_cluster import Cluster
+from processes import ROOT, until
+
+from launch.runners import local
+from pipelines import classify
+
+
+def test_two_local_workers_label_as_one_does(world: World, tmp_path: Path) -> None:
+    done = world.run("classify", tmp_path / "labels", "local", [])
+    assert done.returncode == 0
+    assert decisions(tmp_path / "labels") == world.labelled
+
+
+def test_flink_labels_as_the_local_runner_does_with_a_pool_of_workers(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *flink.external])
+    assert done.returncode == 0
+    assert decisions(tmp_path / "labels") == world.labelled
+    assert "500 records" in done.stdout
+
+
+def test_flink_labels_as_the_local_runner_does_with_processes_it_starts(
+    world: World, flink: Cluster, worker_command: str, tmp_path: Path
+) -> None:
+    config = json.dumps({"command": worker_command})
+    environment = ["--environment_type=PROCESS", f"--environment_config={config}"]
+    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *environment])
+    assert done.returncode == 0
+    assert decisions(tmp_path / "labels") == world.labelled
+
+
+def test_flink_extracts_the_table_that_the_local_runner_does(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    command = world.command("extract", tmp_path / "t", "flink", [*flink.flags, *flink.external])
+    command[command.index("--input") + 1] = str(world.folder / "table-*.tar")
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+
+    here, there = answers(world.table), answers(tmp_path / "t")
+    assert here.keys() == there.keys()
+    assert len(here) == 3 * 8
+    for name, rows in here.items():
+        for row, other in zip(rows, there[name], strict=True):
+            probabilities = other.pop("probabilities")
+            assert probabilities == pytest.approx(row.pop("probabilities"), abs=1e-5)
+            assert other.pop("entropy") == pytest.approx(row.pop("entropy"), abs=1e-4)
+            assert other == row
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def test_a_taskmanager_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    run = world.started(flink, tmp_path / "labels")
+    victim = flink.processes.pop("taskmanager-1")
+    victim.kill()
+    victim.wait()
+    done_before = set((tmp_path / "labels").glob("corpus*.json"))
+    flink.add_taskmanager("taskmanager-3")
+
+    _, said = run.communicate(timeout=300)
+    assert run.returncode == 0, said
+    assert len(done_before) < len(set((tmp_path / "labels").glob("corpus*.json")))
+    assert decisions(tmp_path / "labels") == world.labelled
+
+
+def test_a_python_worker_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    run = world.started(flink, tmp_path / "labels")
+    os.kill(children(flink.processes["pool"].pid)[0], signal.SIGKILL)
+
+    _, said = run.communicate(timeout=300)
+    assert run.returncode == 0, said
+    assert decisions(tmp_path / "labels") == world.labelled
+
+
+def test_a_run_that_is_told_to_end_takes_its_job_with_it_and_another_finishes(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    run = world.started(flink, tmp_path / "labels")
+    (job,) = [name for name, state in flink.jobs().items() if state == "RUNNING"]
+    servers = children(run.pid)
+    run.terminate()
+    _, said = run.communicate(timeout=60)
+
+    assert run.returncode == 143
+    assert "terminated; run the same command again" in said
+    until("the end of the job", lambda: flink.jobs()[job] == "CANCELED")
+    until("the end of the job server", lambda: not any(is_running(each) for each in servers))
+    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *flink.external])
+    assert done.returncode == 0
+    assert decisions(tmp_path / "labels") == world.labelled
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and not only waits for its parent to look."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_a_worker_raises_for_the_user_reaches_the_user_with_its_exit_code(
+    world: World, flink: Cluster, fails: Path, tmp_path: Path
+) -> None:
+    run = world.started(flink, tmp_path / "labels")
+    fails.touch()
+    try:
+        _, said = run.communicate(timeout=300)
+    finally:
+        fails.unlink()
+    assert run.returncode == 2, said
+    assert "large fails on 8 images in a row" in said.splitlines()[-1]
+    time.sleep(1)
+    options = classify.ClassifyOptions(
+        networks=world.networks,
+        policy=world.policy,
+        input=(world.input,),
+        output=str(tmp_path / "labels"),
+        batch_size=4,
+    )
+    classify.run(options, local(1))
+    assert decisions(tmp_path / "labels") == world.labelled

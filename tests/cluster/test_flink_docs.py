@@ -1,0 +1,23 @@
+"""The commands of docs/flink.md run."""
+
+from pathlib import Path
+
+import install
+from digits import World, answers
+from documented import run_page
+from local_cluster import Cluster
+from processes import LOOPBACK, free_port
+
+
+def test_the_page_leads_from_nothing_to_labels_and_a_table(
+    world: World, flink: Cluster, tmp_path: Path
+) -> None:
+    run_page(
+        "flink.md",
+        world,
+        tmp_path,
+        FLINK_MASTER=f"{LOOPBACK}:{flink.port}",
+        JOB_SERVER_JAR=str(install.job_server("flink")),
+        POOL_PORT=str(free_port()),
+    )
+    assert answers(tmp_path / "table").keys() == answers(world.table).keys()
