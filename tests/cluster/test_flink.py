@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from digits import World, answers, decisions, label_here
+from digits import World, answers, decisions
 from local_cluster import Cluster
 from processes import ROOT, until
 
@@ -125,4 +125,3 @@ def test_what_a_worker_raises_for_the_user_reaches_the_user_with_its_exit_code(
     assert run.returncode == 2, said
     last = said.splitlines()[-1]  # of the images, or of the probe of a worker that started anew
     assert re.match("adalabel classify: .*large.* fails on .*told to fail", last), last
-    assert label_here(world, tmp_path / "labels") == world.labelled
