@@ -59,6 +59,7 @@ _HELP = ("-h", "--help")
 EXPLAINED = {
     "extract": "pipelines.explain_extract",
     "classify": "pipelines.explain_classify",
+    "nightly": "pipelines.explain_nightly",
 }
 """Command -> the module whose `run` tells what the command would do, for --dry-run."""
 
@@ -113,6 +114,7 @@ def _told(command: str, arguments: list[str]) -> int:
     """Run a command; what it raises for the user becomes a message and an exit code."""
     logging.getLogger().addFilter(_is_of_use)
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)  # we tell what it raises
+    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)  # its commands
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("adalabel").setLevel(logging.INFO)
     try:

@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from pipelines.options import Runner
+from pipelines.places import Runner
 from policy.errors import InputError
 
 MPS = "use_nvidia_mps"

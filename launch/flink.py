@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from launch.cluster import check_environment, check_jar, has_endpoint
-from pipelines.options import Runner
+from pipelines.places import Runner
 from policy.errors import InputError
 
 _LOG = logging.getLogger("adalabel")

@@ -8,7 +8,7 @@ from launch.cluster import check_paths, stop_job_server
 from launch.dataflow import dataflow
 from launch.flink import cancel, flink
 from launch.spark import spark
-from pipelines.options import Place, Runner
+from pipelines.places import Place, Runner
 from policy.errors import InputError
 
 

@@ -3,7 +3,7 @@
 from apache_beam.options.pipeline_options import PipelineOptions, SparkRunnerOptions
 
 from launch.cluster import check_environment, check_jar, has_endpoint
-from pipelines.options import Runner
+from pipelines.places import Runner
 from policy.errors import InputError
 
 

@@ -21,7 +21,7 @@ from pipelines.alarms import (
 from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.job_graph import JobGraph, job_graph
 from pipelines.labels import LABELS, Plan
-from pipelines.options import DryRunOptions, ShardOptions
+from pipelines.options import DryRunOptions, RunOptions, ShardOptions
 from pipelines.output import RECEIPT, Session, opened
 from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
@@ -44,7 +44,7 @@ _LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(ShardOptions, DryRunOptions):
+class ClassifyOptions(ShardOptions, DryRunOptions, RunOptions):
     """Label shards with a policy, running only the stages it asks for."""
 
     networks: str

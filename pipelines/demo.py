@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from pipelines import calibrate, classify, extract, fit
 from pipelines.demo_data import SIDES, Digits, load_parts, write_networks, write_shards
-from pipelines.options import CommandOptions, Runner
+from pipelines.options import CommandOptions
+from pipelines.places import Runner
 from policy.bundle import Bundle, read_bundle, write_bundle
 from policy.errors import InputError
 from policy.rules import always

@@ -30,19 +30,23 @@ _UNKNOWN_STAGES = (
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> DryRun:
     """Look at everything as a run would, and hold nothing: a run may go on meanwhile."""
+    return looked_over("classify", options, options.shards(), beam_args)
+
+
+def looked_over(
+    command: str, options: ClassifyOptions, shards: Sequence[Shard], beam_args: Sequence[str]
+) -> DryRun:
+    """What labelling these shards would take."""
     networks, source = read_networks(options.networks), read_policy(options.policy)
-    bundle = source.bundle
-    shards = options.shards()
     options.check_reach((options.output, *(shard.path for shard in shards)))
     start = time.monotonic()
-    engine = load_for_policy(networks, bundle, replace(options.worker, device="cpu"))
-    check_fits(bundle, engine)
+    engine = load_for_policy(networks, source.bundle, replace(options.worker, device="cpu"))
+    check_fits(source.bundle, engine)
     loaded = time.monotonic() - start
     counts = count_all(shards)
-    todo = labels_to_do(
-        options, made_by(options, source), {shard: counts[shard.name] for shard in shards}
-    )
-    told = explained("classify", options, bundle, todo, (loaded, tuple(beam_args)))
+    records = {shard: counts[shard.name] for shard in shards}
+    todo = labels_to_do(options, made_by(options, source), records)
+    told = explained(command, options, source.bundle, todo, (loaded, tuple(beam_args)))
     if options.on == "local":
         return told
     return replace(told, job=job(options, todo.shards, beam_args))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.job_graph import JobGraph, job_graph
-from pipelines.options import DryRunOptions, ShardOptions
+from pipelines.options import DryRunOptions, RunOptions, ShardOptions
 from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
@@ -22,7 +22,7 @@ from transforms.stages import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(ShardOptions, DryRunOptions):
+class ExtractOptions(ShardOptions, DryRunOptions, RunOptions):
     """Run every network over labelled shards; keep answers and pooled features in a table."""
 
     networks: str

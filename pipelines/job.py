@@ -10,7 +10,8 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from pipelines.fit import FitOptions
-from pipelines.options import Runner, RunOptions
+from pipelines.options import RunOptions
+from pipelines.places import Runner
 from policy.errors import InputError, shown
 from policy.schema import STRICT, from_fields
 from transforms.files import read_text
@@ -42,7 +43,7 @@ class RunTable(RunOptions):
     @property
     def runner(self) -> Runner:
         """Where the pipelines run."""
-        return Runner(self.on, self.workers, self.beam)
+        return replace(super().runner, beam_flags=self.beam)
 
     @property
     def options(self) -> dict[str, Any]:

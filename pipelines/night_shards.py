@@ -6,6 +6,7 @@ from datetime import datetime
 
 from policy.errors import InputError, shown
 from transforms.shards import Shard, match_shards
+from transforms.shards.shard import path_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def unchanged(patterns: Sequence[str], shards: Sequence[Shard]) -> tuple[Shard, 
 
 
 def _check_names(fresh: Sequence[Shard], inputs: Mapping[str, str]) -> None:
-    names = {_path_of(identity): name for name, identity in inputs.items()}
+    names = {path_of(identity): name for name, identity in inputs.items()}
     for shard in fresh:
         if shard.path in names and not shard.files:  # groups of image files share their folder
             raise InputError(
@@ -69,8 +70,3 @@ def _check_names(fresh: Sequence[Shard], inputs: Mapping[str, str]) -> None:
                 "twice. Change the input back (a shard is named by its path below the part of the "
                 "glob that has no wildcard), or choose another output"
             )
-
-
-def _path_of(identity: str) -> str:
-    """The path in a shard's identity, `<path>, <n> bytes, modified ...`."""
-    return identity.rpartition(" bytes, modified ")[0].rpartition(", ")[0]

@@ -9,8 +9,9 @@ from pipelines.job import Job, read_job
 from pipelines.night_book import Book, keep_for_nights, note, open_book
 from pipelines.night_run import Night, label_night, now, options_of, refused
 from pipelines.night_shards import Survey, survey
-from pipelines.options import CommandOptions, Runner
+from pipelines.options import DryRunOptions
 from pipelines.output import VERSION, held
+from pipelines.places import Runner
 from pipelines.policy_source import Source
 from pipelines.registry import open_registry
 from policy.errors import Alarm, InputError, Stopped, TooManyBad
@@ -24,7 +25,7 @@ _LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NightlyOptions(CommandOptions):
+class NightlyOptions(DryRunOptions):
     """Label what is new since the last night; a night that was stopped is gone on with first."""
 
     job: str
@@ -59,7 +60,7 @@ class NightlyReceipt:
 
 
 @dataclass(frozen=True)
-class _InUse:
+class InUse:
     """The version that is CURRENT, and all that decides labels by it."""
 
     version: Version
@@ -98,7 +99,7 @@ def _call(job: Job, book: Book, beam_args: Sequence[str]) -> Book:
     first = len(book.history.nights)
     try:
         for chosen in (_stopped, _fresh):
-            in_use = _in_use(job, book)
+            in_use = find_in_use(job, book)
             book, night = chosen(job, book, in_use)
             if night is not None:
                 book = label_night(job, book, night, beam_args)
@@ -111,7 +112,7 @@ def _call(job: Job, book: Book, beam_args: Sequence[str]) -> Book:
     return book
 
 
-def _in_use(job: Job, book: Book) -> _InUse:
+def find_in_use(job: Job, book: Book) -> InUse:
     """Raises InputError where nothing is CURRENT, and Damaged where it is not as published."""
     registry = open_registry(job.policies)
     version = registry.current()
@@ -121,10 +122,10 @@ def _in_use(job: Job, book: Book) -> _InUse:
         )
     source = Source(registry.read(version), version)
     options = options_of(job, version.number, book.folder("next"))
-    return _InUse(version, classify.made_by(options, source), source.bundle.digest)
+    return InUse(version, classify.made_by(options, source), source.bundle.digest)
 
 
-def _stopped(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
+def _stopped(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     """The night that was stopped, with what is new if it has the policy in use, or given up."""
     plan = book.plan
     if plan is None:
@@ -134,7 +135,7 @@ def _stopped(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
     if why is not None:
         record = replace(refused(InputError(why), plan), exit_code=0, closed=True, alarm=alarm)
         return note(book, record), None
-    found = _survey(job, book)
+    found = found_now(job, book)
     here = [s for s in found.shards if plan.shards.get(s.name, s.identity) == s.identity]
     if plan.made_by != in_use.made_by:
         here = [shard for shard in here if shard.name in plan.shards]
@@ -142,7 +143,7 @@ def _stopped(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
     return book, Night(_planned(plan, here), tuple(here), found, alarm, resumed=True)
 
 
-def _given_up(job: Job, book: Book, in_use: _InUse, alarm: str | None) -> str | None:
+def _given_up(job: Job, book: Book, in_use: InUse, alarm: str | None) -> str | None:
     """Why a night that was stopped is not gone on with; its shards are new again."""
     plan = book.plan
     if plan is None:
@@ -160,9 +161,9 @@ def _given_up(job: Job, book: Book, in_use: _InUse, alarm: str | None) -> str | 
     return None
 
 
-def _fresh(job: Job, book: Book, in_use: _InUse) -> tuple[Book, Night | None]:
+def _fresh(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     """A new night, if there is something to label."""
-    found = _survey(job, book)
+    found = found_now(job, book)
     if not found.shards:
         return book, None
     alarm = book.history.alarm(in_use.policy)
@@ -186,7 +187,7 @@ def _planned(plan: NightPlan, shards: Sequence[Shard]) -> NightPlan:
     return replace(plan, shards={s.name: s.identity for s in shards} | plan.shards)
 
 
-def _survey(job: Job, book: Book) -> Survey:
+def found_now(job: Job, book: Book) -> Survey:
     """What is to be labelled; what the night that was stopped had made current already, is too."""
     known, inputs = book.manifest, {}
     if known is not None:

@@ -2,14 +2,14 @@
 
 import logging
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from pipelines.output import Mode
+from pipelines.places import Place, Runner, check_machines
 from policy.errors import InputError, shown
 from transforms.cores import usable_cores
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
@@ -20,29 +20,6 @@ from transforms.work import WorkerOptions
 
 _LOG = logging.getLogger("adalabel")
 
-Place = Literal["local", "flink", "spark", "dataflow"]
-"""Where a run can happen; launch/runners.py has a preset for each."""
-
-_EXAMPLES = {
-    "accelerator": "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver",
-    "min-ram": "16GB",
-}
-_ACCELERATOR = re.compile(r"type:[\w-]+;count:[1-9]\d*(;[\w-]+(:[\w.-]+)?)*")
-_MIN_RAM = re.compile(r"\d+(\.\d+)?[KMGT]i?B")
-
-
-@dataclass(frozen=True)
-class Runner:
-    """Where the pipelines of a command run: a preset, and Beam's flags that the user adds.
-
-    `accelerator` is what the workers have, empty for none.
-    """
-
-    on: Place
-    workers: int
-    beam_flags: tuple[str, ...] = ()
-    accelerator: str = ""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions:
@@ -50,6 +27,29 @@ class CommandOptions:
 
     json: bool = False
     """Print the receipt as one JSON object, for machines."""
+
+    def __post_init__(self) -> None:
+        """Refuse nothing; what is made from this may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions(CommandOptions):
+    """What a command takes that can tell what it would do."""
+
+    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--explain"])] = False
+    """Run nothing and write nothing: tell what there is to do, and what it would take."""
+    costs: str | None = None
+    """For --dry-run: costs measured by `adalabel calibrate` where the run will be, to tell the time
+    by; without it, the costs that the policy was fitted with."""
+    usd_per_hour: float | None = None
+    """For --dry-run: the price of an hour of the device that the costs were measured on."""
+
+    def __post_init__(self) -> None:
+        """Refuse prices that are none."""
+        super().__post_init__()
+        price = self.usd_per_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"--usd-per-hour {price:g}: wanted 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +127,7 @@ class PlaceOptions(MachineOptions):
         """Refuse a run without workers, and machines that nobody would start."""
         super().__post_init__()
         _at_least(1, "workers", self.workers)
-        self._check_machines()
-
-    def _check_machines(self) -> None:
-        """Refuse machines that nobody would start, a GPU for nothing, and none for --device."""
-        for flag, given, wanted in (
-            ("accelerator", self.accelerator, _ACCELERATOR),
-            ("min-ram", self.min_ram, _MIN_RAM),
-        ):
-            if given and self.on != "dataflow":
-                raise InputError(
-                    f"--{flag} {given}: only --on dataflow starts machines; leave it out"
-                )
-            if given and not wanted.fullmatch(given):
-                raise InputError(f"--{flag} {shown(given)}: wanted {_EXAMPLES[flag]}")
-        on_gpus = self.device.startswith("cuda")
-        if self.on == "dataflow" and on_gpus != bool(self.accelerator):
-            raise InputError(
-                f"--on dataflow --device {self.device} with --accelerator "
-                f"{self.accelerator or '(none)'}: wanted both a GPU and --device cuda, or neither; "
-                f'such as --device cuda --accelerator "{_EXAMPLES["accelerator"]}"'
-            )
+        check_machines(self.on, self.device, self.accelerator, self.min_ram)
 
     def check_reach(self, paths: Iterable[str]) -> None:
         """Raise InputError if one is a path of this machine and no worker is here to see it."""
@@ -218,26 +198,6 @@ class RunOptions(PlaceOptions):
     def worker(self) -> WorkerOptions:
         """These options as one of the workers sees them."""
         return replace(super().worker, isolate_decode=self.isolate_decode)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DryRunOptions(RunOptions):
-    """What a run over shards takes that can tell what it would do."""
-
-    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--explain"])] = False
-    """Run nothing and write nothing: tell what there is to do, and what it would take."""
-    costs: str | None = None
-    """For --dry-run: costs measured by `adalabel calibrate` where the run will be, to tell the time
-    by; without it, the costs that the policy was fitted with."""
-    usd_per_hour: float | None = None
-    """For --dry-run: the price of an hour of the device that the costs were measured on."""
-
-    def __post_init__(self) -> None:
-        """Refuse prices that are none."""
-        super().__post_init__()
-        price = self.usd_per_hour
-        if price is not None and not 0 <= price < math.inf:
-            raise InputError(f"--usd-per-hour {price:g}: wanted 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

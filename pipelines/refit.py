@@ -11,8 +11,9 @@ from pipelines.claim import claimed
 from pipelines.extract import ExtractOptions
 from pipelines.fit import settings_of, short_digest
 from pipelines.job import Job, RefitTable, read_job
-from pipelines.options import CommandOptions, Runner
+from pipelines.options import CommandOptions
 from pipelines.output import known_manifest
+from pipelines.places import Runner
 from pipelines.promote import Wish, publish
 from pipelines.refit_decision import decide, fitted_on, shards_of
 from pipelines.registry import Registry, open_registry

@@ -22,6 +22,9 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"
 TRY_SECONDS = 120
 """How long a request to gs:// is repeated; pyarrow's own choice would be a quarter of an hour."""
 
+_NO_ANSWER = ("google::cloud::Status(", "closed file")
+"""What pyarrow says of a Parquet file in gs:// after it gave up, at once or at the next read."""
+
 _WRONG = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What a filesystem says of a path that is wrong; anything else may be mended by trying again."""
 
@@ -138,11 +141,19 @@ def place_copy(source: Path, attempt: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
-def _failed(path: str, what: str, error: OSError) -> InputError | Unavailable:
+def _failed(path: str, what: str, error: Exception) -> InputError | Unavailable:
     """The error for the user: of the path that was given, or of a filesystem that failed."""
     if "://" not in path or isinstance(error, _WRONG):
         return InputError(f"{path}: {what}: {error}")
     return Unavailable(f"{shown(path)}: {what}: {shown(error)}. Run the same command again.")
+
+
+def damaged(path: str, error: Exception) -> InputError | Unavailable:
+    """The error for a file of a table that cannot be read; not its own fault if a bucket failed."""
+    said = any(words in str(error) for words in _NO_ANSWER)
+    if path.startswith("gs://") and said and not isinstance(error, _WRONG):
+        return _failed(path, "cannot be read", error)
+    return InputError(f"{path}: cannot be read: {shown(error)}. Extract it again.")
 
 
 def _named_after(path: Path, error: OSError) -> OSError:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from policy.answers import Answers, concatenate
 from policy.costs import Costs
-from policy.errors import InputError, shown
-from policy.files import filesystem_of
+from policy.errors import InputError
+from policy.files import damaged, filesystem_of
 from policy.graph import StageGraph
 from policy.losses import Metric, Objective
 from policy.problem import Problem
@@ -200,9 +200,7 @@ def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
             ValueError,
             pa.ArrowException,
         ) as error:  # damaged text: UnicodeDecodeError
-            raise InputError(
-                f"{path}: cannot be read: {shown(error)}. Extract it again."
-            ) from error
+            raise damaged(path, error) from error
         if not whole.schema.equals(ANSWERS_SCHEMA):
             raise InputError(f"{path}: not a file of answers, or damaged. Extract it again.")
         for column in ("classes", "probabilities"):

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policy.errors import InputError, shown
-from policy.files import filesystem_of
+from policy.errors import InputError
+from policy.files import damaged, filesystem_of
 from policy.rows import FEATURES_SCHEMA
 from policy.table import Table
 from policy.table_manifest import features_path, read_manifest
@@ -104,7 +104,7 @@ def _of_shard(
                     yield rows[first:last], _matrix(path, chosen["features"])
                 seen += len(batch)
     except (OSError, ValueError, pa.ArrowException) as error:  # damaged text: UnicodeDecodeError
-        raise InputError(f"{path}: cannot be read: {shown(error)}. Extract it again.") from error
+        raise damaged(path, error) from error
     if places[-1] >= seen:
         raise _misaligned(path, table.keys[rows[-1]], f"its {seen} rows end before it")
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,15 @@ class World:
         beam = [*cluster.flags, *cluster.external]
         command = self.command("classify", output, cluster.name, beam)
         run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        until("the first labels", lambda: list(output.glob("corpus*.json")))
+
+        def ended() -> bool:
+            return run.poll() is not None
+
+        try:
+            until("the first labels", lambda: list(output.glob("corpus*.json")) or ended())
+        except TimeoutError:
+            run.kill()
+            raise
         return run
 
 
@@ -111,22 +119,28 @@ def make_world(folder: Path) -> World:
             table=str(table), policy=str(policy), max_loss=0.1, choose_share=0.5, test_share=0.0
         )
     )
-    options = classify.ClassifyOptions(
-        networks=str(networks),
-        policy=str(policy),
-        input=(str(folder / "corpus-*.tar"),),
-        output=str(labels),
-        batch_size=4,
-    )
-    classify.run(options, local(1))
-    labelled = decisions(labels)
+    world = World(folder, str(networks), str(folder / "corpus-*.tar"), str(policy), table, {})
+    labelled = label_here(world, labels)
     assert len(labelled) == SHARDS * RECORDS
     assert len({trail for _, _, trail, _ in labelled.values()}) > 2
     assert Counter(status for *_, status in labelled.values()) == {
         "ok": SHARDS * RECORDS - 1,
         "decode": 1,
     }
-    return World(folder, str(networks), options.input[0], str(policy), table, labelled)
+    return replace(world, labelled=labelled)
+
+
+def label_here(world: World, output: Path) -> dict[str, Decision]:
+    """What the local runner makes of what is not labelled yet, with what was."""
+    options = classify.ClassifyOptions(
+        networks=world.networks,
+        policy=world.policy,
+        input=(world.input,),
+        output=str(output),
+        batch_size=4,
+    )
+    classify.run(options, local(1))
+    return decisions(output)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -49,7 +49,8 @@ def blocks(page: str) -> list[str]:
 
 def lay_out(world: World, folder: Path) -> None:
     """The names that the pages use, and this tree's commands."""
-    (folder / "networks.toml").symlink_to(world.networks)
+    for file in Path(world.networks).parent.iterdir():
+        (folder / file.name).symlink_to(file)
     (folder / "policy").symlink_to(world.policy)
     for name, shards in (("corpus", "corpus-*.tar"), ("labelled", "table-*.tar")):
         (folder / name).mkdir()

@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 120
+START_SECONDS = 300
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 

@@ -38,7 +38,7 @@ class Front:
         self.tell(forget=True)
 
     def fail(self, **plan: Any) -> None:
-        """Make requests fail as a `faulty.Plan` says, counting anew."""
+        """Make requests fail as a `plans.Plan` says, counting anew."""
         self.tell(forget=True, plan={"count": 1, **plan})
 
     @property
@@ -76,8 +76,13 @@ class Front:
 @contextmanager
 def before(emulator: str) -> Iterator[Front]:
     """A server before the emulator at this host and port."""
-    command = [sys.executable, str(Path(__file__).with_name("faulty.py")), emulator]
-    running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gcs.faulty", emulator],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert running.stdout is not None
         yield Front(running.stdout.readline().strip())

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
-from gcs.faulty import Fault, Kind
 from gcs.front import Front
+from gcs.plans import Fault, Kind
 
 from pipelines import lease
 from pipelines.claim import claimed

@@ -20,7 +20,8 @@ from launch import flink, runners
 from launch.cli import main
 from launch.cluster import stop_job_server
 from launch.runners import abandon, check_beam_flags, preset
-from pipelines.options import Place, Runner, RunOptions
+from pipelines.options import RunOptions
+from pipelines.places import Place, Runner
 from policy.errors import InputError
 
 POOL = ("--environment_type=EXTERNAL", "--environment_config=localhost:50000")

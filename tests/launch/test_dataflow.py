@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import (
 
 from launch.dataflow import dataflow
 from launch.runners import check_beam_flags, preset
-from pipelines.options import Runner
+from pipelines.places import Runner
 from policy.errors import InputError
 
 GIVEN = (

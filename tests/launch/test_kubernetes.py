@@ -15,7 +15,7 @@ from apache_beam.version import __version__ as beam_version
 from launch.runners import preset
 from launch.worker import _parser
 from pipelines.classify import ClassifyOptions
-from pipelines.options import Runner
+from pipelines.places import Runner
 
 FOLDER = Path(__file__).parents[2] / "launch/kubernetes"
 PART_OF = ("app.kubernetes.io/part-of", "adalabel")

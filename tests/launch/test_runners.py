@@ -6,7 +6,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from launch.runners import PRESETS, check_beam_flags, local, preset
-from pipelines.options import Place, Runner
+from pipelines.places import Place, Runner
 from policy.errors import InputError
 
 

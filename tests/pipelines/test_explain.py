@@ -12,10 +12,11 @@ import tiny
 from launch import cli
 from launch.runners import local, preset
 from pipelines import explain_classify, explain_extract
-from pipelines.classify import ClassifyOptions
+from pipelines.classify import ClassifyOptions, made_by
 from pipelines.dry_run import DryRun
 from pipelines.extract import ExtractOptions
-from pipelines.options import Runner
+from pipelines.places import Runner
+from pipelines.policy_source import read_policy
 from policy.bundle import read_bundle, write_bundle
 from policy.costs import Costs
 from policy.errors import InputError
@@ -161,13 +162,13 @@ def test_a_result_in_the_making_counts_if_the_run_would_go_on_with_it(
     options = ClassifyOptions(
         networks=world.networks, policy=world.policy, input=(world.input,), output=str(out)
     )
-    made_by = options.labels_made_by(read_bundle(world.policy))
+    makers = made_by(options, read_policy(world.policy))
     (out / "_next").mkdir()
     for name in ("s0.json", "s0.parquet"):
         (out / "_next" / name).write_bytes((out / name).read_bytes())
-    (out / "_next/_run.json").write_text(json.dumps({"mode": "overwrite", "made_by": made_by}))
+    (out / "_next/_run.json").write_text(json.dumps({"mode": "overwrite", "made_by": makers}))
     assert classify(world, out, mode="overwrite").todo.shards == 2
-    (out / "_next/_run.json").write_text(json.dumps({"mode": "retry-failed", "made_by": made_by}))
+    (out / "_next/_run.json").write_text(json.dumps({"mode": "retry-failed", "made_by": makers}))
     assert classify(world, out, mode="overwrite").todo.shards == 3
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.fit import FitOptions
 from pipelines.job import AuditTable, read_job
-from pipelines.options import Runner, RunOptions
+from pipelines.options import RunOptions
+from pipelines.places import Runner
 from policy.errors import InputError
 
 TEXT = """
@@ -50,6 +51,13 @@ def test_the_run_table_has_the_options_of_a_run_and_beams_own_flags(tmp_path: Pa
     assert job.run.runner == Runner("local", 2, ("--job_name=night",))
     assert RunOptions(**job.run.options) == RunOptions(batch_size=8, workers=2)
     assert job.audit == AuditTable(fraction=0.5, on_alarm="full")
+
+
+def test_a_job_on_dataflow_keeps_its_accelerator(tmp_path: Path) -> None:
+    gpu = "type:nvidia-l4;count:1"
+    run = f'on = "dataflow"\ndevice = "cuda"\naccelerator = "{gpu}"\n'
+    job = read_job(written(tmp_path, TEXT.partition("[run]")[0] + "[run]\n" + run))
+    assert job.run.runner == Runner("dataflow", 1, accelerator=gpu)
 
 
 def test_without_tables_a_job_stops_at_an_alarm(tmp_path: Path) -> None:

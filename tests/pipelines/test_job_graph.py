@@ -11,7 +11,7 @@ from apache_beam.runners.dataflow.internal import apiclient
 from launch.runners import preset
 from pipelines import classify, extract
 from pipelines.job_graph import JobGraph, job_graph
-from pipelines.options import Runner
+from pipelines.places import Runner
 from pipelines.run_shards import pipeline_of
 from policy.errors import InputError
 

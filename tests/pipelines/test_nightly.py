@@ -13,8 +13,10 @@ import tiny_images
 from nights import Nights
 
 from launch.cli import main
-from pipelines import classify, night_run, nightly
+from launch.runners import preset
+from pipelines import classify, explain_nightly, night_run, nightly
 from pipelines.claim import claimed
+from pipelines.dry_run import DryRun
 from policy.errors import InputError, OutputInUse
 from transforms.commit import Output
 
@@ -388,3 +390,36 @@ def test_beams_own_flags_come_from_the_job(nights: Nights) -> None:
     options = nightly.NightlyOptions(job=str(job))
     assert (options.runner.workers, options.runner.beam_flags) == (2, ("--no_such_flag=1",))
     assert main(["nightly", "--job", str(job)]) == 2
+
+
+def test_a_dry_run_tells_what_the_next_night_labels_and_writes_nothing(nights: Nights) -> None:
+    options = nightly.NightlyOptions(job=str(nights.folder / "job.toml"), dry_run=True)
+
+    def looked() -> DryRun:
+        return explain_nightly.run(options, preset(options.runner))
+
+    first = looked()
+    assert not nights.output.exists()
+    assert (first.command, first.output) == ("nightly", str(nights.output))
+    assert (first.todo.shards, first.todo.records, first.todo.done) == (2, 12, 0)
+    nights.night()
+    nights.shard("b", images(5))
+    nights.shard("c", images(3))
+    before = sorted(nights.output.rglob("*"))
+    then = looked()
+    assert sorted(nights.output.rglob("*")) == before
+    assert (then.todo.shards, then.todo.records) == (2, 8)
+    assert (then.todo.done, then.todo.changed) == (1, 1)
+    assert nights.night().nights[-1].records == 8
+    assert looked().todo.shards == 0
+
+
+def test_a_dry_run_counts_what_a_stopped_night_has_done(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, night_run, "merge")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    options = nightly.NightlyOptions(job=str(nights.folder / "job.toml"), dry_run=True)
+    found = explain_nightly.run(options, preset(options.runner)).todo
+    assert (found.shards, found.done) == (0, 2)

@@ -12,8 +12,8 @@ from apache_beam.runners.dataflow.internal import apiclient
 
 from launch.runners import local, preset
 from pipelines.labels import LABELS
-from pipelines.options import Runner
 from pipelines.output import opened
+from pipelines.places import Runner
 from pipelines.run_shards import as_raised, pipeline_of, run_shards
 from policy.errors import HandedOver, InputError, Unavailable
 from transforms.careful import DeviceLost

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from policy import files
 from policy.errors import InputError
 from policy.files import delete, exists, place, place_copy, read_bytes, write_bytes
 
@@ -134,3 +135,18 @@ def test_every_folder_that_is_made_is_synced_where_it_lies(
     place(b"", tmp_path / "attempt", tmp_path / "a/b/final")
     folders = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "attempt")]
     assert synced == [*folders, str(tmp_path / "a/b")]
+
+
+@pytest.mark.parametrize("emulator", [None, "http://127.0.0.1:1"])
+def test_google_is_asked_where_the_environment_says(
+    emulator: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(files.pafs, "GcsFileSystem", asked.update)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    if emulator:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    assert files.filesystem_of("gs://shelf/a b") == (None, "shelf/a b")
+    where = {"anonymous": True, "scheme": "http", "endpoint_override": "127.0.0.1:1"}
+    assert asked.pop("retry_time_limit").total_seconds() == 120  # type: ignore[attr-defined]
+    assert asked == (where if emulator else {})

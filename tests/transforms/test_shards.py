@@ -7,6 +7,7 @@ import tiny
 
 from policy.errors import InputError
 from transforms.shards import count_records, image_files, match_shards, read_records
+from transforms.shards.shard import Shard, path_of
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -204,3 +205,11 @@ def test_many_images_of_a_folder_are_several_shards(
         "y/images-00000",
     ]
     assert [len(list(read_records(shard))) for shard in shards] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("generation", [0, 7])
+@pytest.mark.parametrize("path", ["gs://bucket/a.tar", "/x, 3 bytes, modified now/b, c.tar"])
+def test_an_identity_names_the_path(path: str, generation: int) -> None:
+    shard = Shard("a", path, 3, 1.0, generation=generation)
+    assert path_of(shard.identity) == path
+    assert path_of("something else") == ""

@@ -1,8 +1,11 @@
 """What a shard is: a file of records, or a group of plain image files."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+_IDENTITY = re.compile(r"(?P<path>.*), \d+ bytes, (modified|generation) ", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,9 @@ class Shard:
             digest = hashlib.sha256(repr(self.files).encode()).hexdigest()
             identity = f"{identity}, {len(self.files)} files {digest}"
         return identity
+
+
+def path_of(identity: str) -> str:
+    """The path of the shard that has this identity; empty where it is no shard's."""
+    found = _IDENTITY.match(identity)
+    return found["path"] if found else ""
