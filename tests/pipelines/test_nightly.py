@@ -18,6 +18,7 @@ from pipelines import classify, explain_nightly, night_run, nightly
 from pipelines.claim import claimed
 from pipelines.dry_run import DryRun
 from policy.errors import InputError, OutputInUse
+from transforms.commit import Output
 
 RNG = np.random.default_rng(5)
 Changed = Callable[..., None]
@@ -234,6 +235,17 @@ def test_a_night_stopped_at_its_end_is_closed_by_the_next_call(
     assert labelled(nights) == {"a": 6, "b": 6, "c": 4}
     assert files_of(nights).items() > before.items()
     assert nights.night().nights[0].message == "nothing to do"
+
+
+def test_a_night_stopped_once_it_is_noted_is_not_done_again(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, Output, "delete")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    assert (nights.output / "_night.json").exists()
+    assert [record.message for record in nights.night().nights] == ["nothing to do"]
+    assert labelled(nights) == {"a": 6, "b": 6}
 
 
 def test_a_stopped_night_ends_with_the_policy_it_began_with(
