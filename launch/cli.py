@@ -162,9 +162,11 @@ def _end_when_told(command: str, reading: int) -> None:
             if number[0] in _SIGNALS:
                 how, code = _SIGNALS[number[0]]
                 os.write(STDERR, f"\nadalabel {command}: {how}{_GO_ON}\n".encode())
-                for end in _ENDINGS:
-                    end()
-                os._exit(code)
+                try:
+                    for end in _ENDINGS:
+                        end()
+                finally:  # whatever is met there, or the process would never end
+                    os._exit(code)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,8 +85,14 @@ def stop_job_server() -> None:
 
     It would otherwise outlive a process that ends at once.
     """
+    for child in _children():
+        with suppress(OSError):  # one that has ended meanwhile
+            if b"-jar" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                os.kill(child, signal.SIGTERM)
+
+
+def _children() -> Iterator[int]:
+    """The processes that this one has started, by any of its threads."""
     for listed in Path("/proc/self/task").glob("*/children"):
-        for child in listed.read_text().split():
-            with suppress(OSError):  # one that has ended meanwhile
-                if b"-jar" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                    os.kill(int(child), signal.SIGTERM)
+        with suppress(OSError):  # a thread that has ended meanwhile; its children are another's now
+            yield from map(int, listed.read_text().split())

@@ -5,6 +5,7 @@ import logging
 import urllib.request
 import uuid
 from collections.abc import Sequence
+from http.client import HTTPException
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -21,6 +22,9 @@ _LOG = logging.getLogger("adalabel")
 
 ANSWER_SECONDS = 5.0
 """So long the JobManager may take to answer when a job is to be cancelled."""
+
+_NO_ANSWER = (OSError, HTTPException, ValueError, LookupError, TypeError)
+"""What comes of a server that is not there, speaks no HTTP, or no JSON of the JobManager's form."""
 
 _AUTOMATIC = ("[auto]", "[local]", "[collection]")
 
@@ -65,7 +69,7 @@ def cancel(flags: Sequence[str]) -> None:
         for job in _answer(f"{jobs}/overview")["jobs"]:
             if job["name"] == name:
                 _answer(f"{jobs}/{job['jid']}?mode=cancel", "PATCH")
-    except (OSError, ValueError) as error:
+    except _NO_ANSWER as error:
         _LOG.warning("job %s could not be cancelled and may go on: %s", name, error)
 
 

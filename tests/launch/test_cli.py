@@ -352,6 +352,27 @@ def corpus(tmp_path: Path) -> list[str]:
     return ["--networks", str(networks), "--input", f"{tmp_path}/*.tar"]
 
 
+def test_a_run_that_is_told_to_end_ends_even_if_what_it_has_going_elsewhere_cannot_be_ended() -> (
+    None
+):
+    program = (
+        "import os, signal, time; from launch import cli; "
+        "cli._ENDINGS.append(lambda: 1 / 0); "
+        "cli._told = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)); "
+        "cli.main(['demo'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=50,
+    )
+    assert done.returncode == 143
+    assert "adalabel demo: terminated; run the same command again" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_whole_spine_runs_from_the_command_line(corpus: list[str], tmp_path: Path) -> None:
     table, policy = tmp_path / "table", tmp_path / "policy"

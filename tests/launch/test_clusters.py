@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -114,13 +115,17 @@ def test_workers_on_a_cluster_count_their_own_cores() -> None:
     assert (worker.decode_threads, worker.threads) == (0, 3)
 
 
+JOBS = {"jobs": [{"name": n, "jid": f"id-{n}"} for n in ("adalabel-1", "adalabel-2")]}
+
+
 class JobManager(http.server.BaseHTTPRequestHandler):
     """As much of Flink's REST interface as cancelling takes."""
 
     cancelled: list[str]
+    jobs: object = JOBS
 
     def do_GET(self) -> None:
-        self._say({"jobs": [{"name": n, "jid": f"id-{n}"} for n in ("adalabel-1", "adalabel-2")]})
+        self._say(self.jobs)
 
     def do_PATCH(self) -> None:
         self.cancelled.append(self.path)
@@ -165,9 +170,48 @@ def test_a_job_that_cannot_be_cancelled_is_named(
     assert second == "without --flink_master, job b is left to its job server"
 
 
+@pytest.mark.parametrize("answer", [{"errors": []}, {"jobs": [{}]}, [], None])
+def test_a_server_that_is_no_jobmanager_keeps_no_run_from_ending(
+    jobmanager: tuple[int, list[str]],
+    answer: object,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(JobManager, "jobs", answer)
+    flink.cancel([f"--flink_master=127.0.0.1:{jobmanager[0]}", "--job_name=a"])
+    (said,) = caplog.messages
+    assert said.startswith("job a could not be cancelled and may go on: ")
+
+
+def test_a_server_that_speaks_no_http_keeps_no_run_from_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answer = threading.Thread(target=_babble, args=(server,))
+        answer.start()
+        flink.cancel([f"--flink_master=127.0.0.1:{server.getsockname()[1]}", "--job_name=a"])
+        answer.join()
+    (said,) = caplog.messages
+    assert said.startswith("job a could not be cancelled and may go on: ")
+
+
+def _babble(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"hello\r\n\r\n")
+
+
 def test_nothing_is_ended_after_a_local_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "stop_job_server", lambda: pytest.fail("stopped"))
     abandon("local", [])
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([tmp_path / "gone/children"]))
+    stop_job_server()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system lists no children")
