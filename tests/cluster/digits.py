@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import tiny
 from local_cluster import Cluster
 from PIL import Image
-from processes import ROOT, until
+from processes import ROOT, end_with_parent, until
 
 from launch.runners import local
 from pipelines import classify, extract, fit
@@ -62,7 +62,13 @@ class World:
         """A run of classify on a cluster that has labelled some shards and not all."""
         beam = [*cluster.flags, *cluster.external]
         command = self.command("classify", output, cluster.name, beam)
-        run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509
+        )
 
         def ended() -> bool:
             return run.poll() is not None
