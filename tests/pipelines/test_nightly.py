@@ -17,6 +17,8 @@ from launch.runners import preset
 from pipelines import classify, explain_nightly, night_run, nightly
 from pipelines.claim import claimed
 from pipelines.dry_run import DryRun
+from pipelines.labels import LABELS
+from pipelines.output import Mode, looked_at
 from policy.errors import InputError, OutputInUse
 
 RNG = np.random.default_rng(5)
@@ -341,9 +343,12 @@ def test_input_that_names_a_labelled_shard_otherwise_is_refused(nights: Nights) 
 def test_the_folder_of_nights_is_closed_to_other_runs(nights: Nights, world: Any) -> None:
     nights.night()
     before = files_of(nights)
-    for mode in ("resume", "overwrite"):
+    modes: tuple[Mode, ...] = ("resume", "overwrite")
+    for mode in modes:
         with pytest.raises(InputError, match="holds the labels of many nights, and only `adalabel"):
             world.classify(nights.output, mode=mode)
+        with pytest.raises(InputError, match="holds the labels of many nights, and only `adalabel"):
+            looked_at(str(nights.output), mode, LABELS, {})
     assert files_of(nights) == before
 
 
