@@ -205,6 +205,7 @@ def test_too_many_bad_records_leave_the_manifest_and_the_next_night_goes_on(
         ("0002", True, 1),
         ("0003", False, 1),
     ]
+    assert [(r.records, r.rejected) for r in receipt.nights] == [(4, 0), (4, 0)]
     assert labelled(nights) == {"a": 6, "b": 6, "bad": 4, "good": 4}
     assert files_of(nights).items() > good.items()
 
