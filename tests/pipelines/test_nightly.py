@@ -286,6 +286,63 @@ def test_a_bad_night_is_given_up_for_another_policy(nights: Nights, other_policy
     assert (second.policy_version, second.records, second.exit_code) == (2, 34, 0)
 
 
+def test_a_stopped_night_is_given_up_for_a_policy_of_other_networks(
+    nights: Nights, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, classify, "run_shards")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    networks = world.networks_file(nights.folder / "other", seed=9)
+    table, policy = str(tmp_path / "table"), str(tmp_path / "other")
+    world.extract(networks=networks, output=table)
+    world.fit(table=table, policy=policy, max_loss=0.0)
+    nights.publish(policy)
+    nights.write_job(networks)
+    assert nights.night().exit_code == 2
+    first, second = nights.night().nights
+    assert "policy 1 is not in use any more, and with it the night was refused" in first.message
+    assert (second.policy_version, second.shards, second.exit_code) == (2, 2, 0)
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_stopped_night_is_given_up_for_another_policy_if_its_own_is_damaged(
+    nights: Nights, other_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, classify, "run_shards")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    (bundle,) = nights.folder.glob("policies/bundles/*")
+    nights.publish(other_policy)
+    (bundle / "policy.json").write_text("{}")
+    assert nights.night().exit_code == 7
+    first, second = nights.night().nights
+    assert "policy 1 is not in use any more, and it is not what was published" in first.message
+    assert (second.policy_version, second.shards, second.exit_code) == (2, 2, 0)
+
+
+def test_a_night_given_up_after_its_labels_were_published_says_that_they_stay(
+    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, night_run, "note")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    nights.write_job(world.networks, "max-pixels = 5000\n")
+    (record,) = nights.night().nights
+    assert record.closed
+    assert "its labels are part of the manifest and stay, all others are made anew" in (
+        record.message
+    )
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_night_that_would_not_wait_for_its_job_is_refused(nights: Nights) -> None:
+    job = nights.folder / "job.toml"
+    job.write_text(job.read_text() + 'beam = ["--no_wait_until_finish"]\n')
+    with pytest.raises(InputError, match="a night has to wait for its job, or no labels become"):
+        nights.night()
+    assert not nights.output.exists()
+
+
 def test_two_nights_at_once_are_one_too_many(nights: Nights) -> None:
     with claimed(str(nights.output)):
         with pytest.raises(OutputInUse, match=r"labels: run .* writes to this output; wait for"):
