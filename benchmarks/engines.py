@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ import torch
 from safetensors.torch import save_file
 from speed import describe_machine
 
-from policy.bundle import read_bundle
 from transforms.commit import Output
-from transforms.label import LabelOptions, _make_step, load_for_policy
+from transforms.label import LabelOptions, _load, _make_step
 from transforms.networks_file import read_networks
 from transforms.shards import match_shards
 from transforms.work import ShardLoop, WorkerOptions
@@ -54,8 +52,8 @@ PARTS = {
     "reading": ("read.py", "read_records"),
     "decoding": ("prepare.py", "prepare"),
     "network": ("stages.py", "answer"),
-    "making rows": ("label.py", "_rows"),
-    "writing": ("label.py", "write"),
+    "making rows": ("label_rows.py", "_rows"),
+    "writing": ("label_rows.py", "write"),
 }
 """Part of a worker's work -> the file and the function that do it."""
 
@@ -192,11 +190,10 @@ class AtOnce(Executor):
 
 def labelled(corpus: Corpus, shards: int) -> Iterator[Mapping[str, Any]]:
     """Label the corpus in this thread, without Beam; yields what a worker does."""
-    bundle, worker = read_bundle(corpus.policy), WorkerOptions(64, 1, 1, "cpu")
-    engine = load_for_policy(read_networks(corpus.networks), bundle, worker)
-    pool = AtOnce()
+    worker, pool = WorkerOptions(64, 1, 1, "cpu"), AtOnce()
+    loaded = _load(read_networks(corpus.networks), corpus.policy, worker)
     options = LabelOptions(Output(str(corpus.folder / f"profiled-{shards}"), "run"), 5, {})
-    loop = ShardLoop(partial(_make_step, bundle, options)(engine, worker, pool), pool, 128)
+    loop = ShardLoop(_make_step(options, loaded, worker, pool), pool, 128)
     for shard in match_shards((corpus.glob(shards),)):
         yield from loop.process(shard)
     yield from loop.finish()
@@ -229,18 +226,20 @@ def _profile(corpus: Corpus, shards: int) -> dict[str, float]:
     done = sum(says["records"] for says in labelled(corpus, shards))
     profile.disable()
     stats = pstats.Stats(profile)
-    spent = {
-        part: sum(
-            times[3]
-            for (path, _, name), times in stats.stats.items()  # type: ignore[attr-defined]
-            if Path(path).name == file and name == function
-        )
-        for part, (file, function) in PARTS.items()
-    }
+    spent = {part: _seconds(stats, *where) for part, where in PARTS.items()}
     everything = stats.total_tt  # type: ignore[attr-defined]
     spent["routing and the rest"] = everything - sum(spent.values())
     spent["all"] = everything
     return {part: seconds / done * 1e6 for part, seconds in spent.items()}
+
+
+def _seconds(stats: pstats.Stats, file: str, function: str) -> float:
+    """Seconds in a function and all that it calls."""
+    calls = stats.stats.items()  # type: ignore[attr-defined]
+    found = [t[3] for (path, _, name), t in calls if (Path(path).name, name) == (file, function)]
+    if not found:
+        sys.exit(f"{file} has no {function} that was called: PARTS is of another version")
+    return sum(found)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _check(flags: Sequence[str]) -> None:
     if missing:
         raise InputError(
             f"--on dataflow needs {missing[0]}, which is not installed here: "
-            "pip install 'adalabel[dataflow]'"
+            "pip install '.[dataflow]' in adalabel's source folder"
         )
     options = PipelineOptions(list(flags))
     cloud = options.view_as(GoogleCloudOptions)

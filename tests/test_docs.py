@@ -1,5 +1,6 @@
 """The README and docs tell the truth: their commands run, their links exist."""
 
+import importlib
 import re
 import shlex
 from importlib.metadata import requires
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import tyro
 
 from launch import reference
-from launch.cli import COMMANDS, main
+from launch.cli import COMMANDS, _at_dashes, _named, main
+from launch.runners import check_beam_flags
 from policy.manifest import LabelsManifest, written
 from policy.rows import LABELS_SCHEMA, parquet_bytes
 from policy.schema import to_json
@@ -19,10 +22,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+
+
 def commands_of(text: str) -> list[list[str]]:
     """The shell commands in a page's sh blocks, without comments."""
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    whole = [block.replace("\\\n", " ") for block in blocks]
+    lines = [line for block in whole for line in block.splitlines() if line.strip()]
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -98,7 +105,18 @@ def test_the_reference_of_commands_is_what_help_prints() -> None:
     assert written == reference.page(), "run: python -m launch.reference > docs/commands.md"
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_of_a_page_is_one_that_adalabel_takes(page: str) -> None:
+    for words in commands_of((ROOT / page).read_text()):
+        if words[0] == "adalabel":
+            command, given = _named(words[1:])
+            module, options, _ = COMMANDS[command]
+            ours, beams = _at_dashes(given)
+            tyro.cli(getattr(importlib.import_module(module), options), args=ours)
+            check_beam_flags(beams)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_files_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import tiny
 from local_cluster import Cluster
 from PIL import Image
-from processes import ROOT, end_with_parent, until
+from processes import ROOT, end_with_parent, stop, until
 
 from launch.runners import local
 from pipelines import classify, extract, fit
@@ -76,7 +76,7 @@ class World:
         try:
             until("the first labels", lambda: list(output.glob("corpus*.json")) or ended())
         except TimeoutError:
-            run.kill()
+            stop(run)  # by SIGTERM, or its job and its job server would go on
             raise
         return run
 

@@ -150,6 +150,13 @@ def test_the_run_is_one_that_adalabel_understands() -> None:
     assert named("StatefulSet", "flink-taskmanager")["spec"]["replicas"] == options.workers
 
 
+def test_a_pod_that_is_told_to_end_can_cancel_its_job_or_the_next_try_would_find_no_slots() -> None:
+    _, given = launched()
+    (asked,) = (word for word in given if word.startswith("--flink_master="))
+    (served,) = (word for word in EVERY["job-server"]["args"] if word.startswith("--flink-master="))
+    assert asked.partition("=")[2] == served.partition("=")[2]
+
+
 def test_workers_come_from_the_pool_beside_each_taskmanager() -> None:
     _, given = launched()
     command, *arguments = EVERY["workers"]["command"]

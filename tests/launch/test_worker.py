@@ -118,7 +118,8 @@ def test_a_pool_listens_on_the_loopback_alone_and_ends_what_it_started(
             getattr(request, f"{name}_endpoint").url = provision[0]
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         assert not stub.StartWorker(request).error
-        while not provision[1].asked:
+        deadline = time.monotonic() + 60
+        while not provision[1].asked and time.monotonic() < deadline:
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
