@@ -153,7 +153,7 @@ def _stopped(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     here = [s for s in found.shards if plan.shards.get(s.name, s.identity) == s.identity]
     if plan.made_by != in_use.made_by:
         here = [shard for shard in here if shard.name in plan.shards]
-    _check_alarm(job, plan.policy_version, alarm, len(here))
+    check_alarm(job, plan.policy_version, alarm, len(here))
     return book, Night(_planned(plan, here), tuple(here), found, alarm, resumed=True)
 
 
@@ -184,7 +184,7 @@ def _fresh(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     if not found.shards:
         return book, None
     alarm = book.history.alarm(in_use.policy)
-    _check_alarm(job, in_use.version.number, alarm, len(found.shards))
+    check_alarm(job, in_use.version.number, alarm, len(found.shards))
     begun = now()
     plan = NightPlan(
         version=1,
@@ -216,7 +216,7 @@ def found_now(job: Job, book: Book) -> Survey:
     return survey(job.input, inputs, begun[-1] if begun else None)
 
 
-def _check_alarm(job: Job, version: int, alarm: str | None, waiting: int) -> None:
+def check_alarm(job: Job, version: int, alarm: str | None, waiting: int) -> None:
     """Raise Alarm if a policy with an alarm is not to be used any more."""
     if alarm is not None and waiting and job.audit.on_alarm == "stop":
         raise Alarm(
