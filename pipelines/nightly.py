@@ -170,6 +170,9 @@ def _given_up(job: Job, book: Book, in_use: InUse, alarm: str | None) -> str | N
         was, wanted = plan.made_by.get(name), in_use.made_by.get(name)
         if was != wanted:
             return f"{anew}it was begun with {name} {was}, and now the job has {wanted}"
+    begun_with = plan.made_by.get(VERSION)  # a number alone would be another one's elsewhere
+    if begun_with not in {version.name for version in open_registry(job.policies).versions()}:
+        return f"{anew}{job.policies} has no policy {begun_with}, which it was begun with"
     last = book.history.last(plan.night)
     why = _HOPELESS.get(last.exit_code) if last else None
     if alarm and job.audit.on_alarm == "stop":
