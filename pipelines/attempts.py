@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipelines.lease import alive, this_machine
+from policy.errors import Unavailable
 from transforms import bucket
 from transforms.commit import ATTEMPTS, Output
 
@@ -44,7 +45,7 @@ def clean_bucket(place: Output) -> None:
 def remove_own(place: Output) -> None:
     """Remove the folder of a run that is done."""
     if "://" in place.root:
-        with suppress(OSError):  # Beam's is one too; what is left goes with the next run
+        with suppress(OSError, Unavailable):  # Beam's is the former; the next run removes the rest
             place.delete_folder(f"{ATTEMPTS}/{place.run}")
     else:
         attempts = Path(place.root) / ATTEMPTS

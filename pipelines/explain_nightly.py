@@ -8,7 +8,8 @@ from pipelines.explain_classify import looked_over
 from pipelines.job import read_job
 from pipelines.night_book import open_book
 from pipelines.night_run import options_of
-from pipelines.nightly import NightlyOptions, find_in_use, found_now
+from pipelines.nightly import NightlyOptions, check_alarm, find_in_use, found_now
+from policy.errors import Alarm
 from transforms.commit import Output
 
 
@@ -31,4 +32,9 @@ def run(options: NightlyOptions, beam_args: Sequence[str]) -> DryRun:
     known = set(book.manifest.shards) if book.manifest else set()
     done = told.todo.done + len(known - {shard.name for shard in found.shards})
     todo = replace(told.todo, done=done, changed=len(found.rewritten))
+    alarm = book.history.alarm(in_use.policy)
+    try:
+        check_alarm(job, in_use.version.number, alarm, len(found.shards))
+    except Alarm as error:
+        todo = replace(todo, refused=str(error))
     return replace(told, output=job.output, todo=todo)

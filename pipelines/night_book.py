@@ -9,7 +9,8 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from pipelines.output import LABELS_MANIFEST, NIGHTS, said_of
+from pipelines.made_by import NIGHTS, said_of
+from pipelines.output import LABELS_MANIFEST
 from policy.errors import InputError
 from policy.files import exists
 from policy.manifest import LabelsManifest, MadeIn, NightsManifest

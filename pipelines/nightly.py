@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pipelines import classify
 from pipelines.hold import held
 from pipelines.job import Job, read_job
+from pipelines.made_by import VERSION
 from pipelines.night_book import Book, keep_for_nights, note, open_book
 from pipelines.night_run import Night, label_night, now, options_of, refused
 from pipelines.night_shards import Survey, survey
 from pipelines.options import DryRunOptions
-from pipelines.output import VERSION
 from pipelines.places import Runner
 from pipelines.policy_source import Source
 from pipelines.registry import open_registry
@@ -154,7 +154,7 @@ def _stopped(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     here = [s for s in found.shards if plan.shards.get(s.name, s.identity) == s.identity]
     if plan.made_by != in_use.made_by:
         here = [shard for shard in here if shard.name in plan.shards]
-    _check_alarm(job, plan.policy_version, alarm, len(here))
+    check_alarm(job, plan.policy_version, alarm, len(here))
     return book, Night(_planned(plan, here), tuple(here), found, alarm, resumed=True)
 
 
@@ -170,6 +170,9 @@ def _given_up(job: Job, book: Book, in_use: InUse, alarm: str | None) -> str | N
         was, wanted = plan.made_by.get(name), in_use.made_by.get(name)
         if was != wanted:
             return f"{anew}it was begun with {name} {was}, and now the job has {wanted}"
+    begun_with = plan.made_by.get(VERSION)  # a number alone would be another one's elsewhere
+    if begun_with not in {version.name for version in open_registry(job.policies).versions()}:
+        return f"{anew}{job.policies} has no policy {begun_with}, which it was begun with"
     last = book.history.last(plan.night)
     why = _HOPELESS.get(last.exit_code) if last else None
     if alarm and job.audit.on_alarm == "stop":
@@ -185,7 +188,7 @@ def _fresh(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     if not found.shards:
         return book, None
     alarm = book.history.alarm(in_use.policy)
-    _check_alarm(job, in_use.version.number, alarm, len(found.shards))
+    check_alarm(job, in_use.version.number, alarm, len(found.shards))
     begun = now()
     plan = NightPlan(
         version=1,
@@ -217,7 +220,7 @@ def found_now(job: Job, book: Book) -> Survey:
     return survey(job.input, inputs, begun[-1] if begun else None)
 
 
-def _check_alarm(job: Job, version: int, alarm: str | None, waiting: int) -> None:
+def check_alarm(job: Job, version: int, alarm: str | None, waiting: int) -> None:
     """Raise Alarm if a policy with an alarm is not to be used any more."""
     if alarm is not None and waiting and job.audit.on_alarm == "stop":
         raise Alarm(

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 from pipelines.hold import check_place, held
-from policy.errors import InputError
+from pipelines.made_by import check_made_by, refuse_nights, said_of
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
-from policy.schema import from_json, parse_json, to_json
+from policy.schema import from_json, to_json
 from policy.table_manifest import TableManifest
 from transforms.at_once import at_once
 from transforms.commit import RUN, Output, found_files
@@ -26,13 +26,9 @@ from transforms.watch import ALARM
 
 _LOG = logging.getLogger("adalabel")
 
-VERSION = "policy version"
-"""What an output says of the version of a registry that its policy is, if it is one."""
-
 Mode = Literal["resume", "overwrite", "retry-failed"]
 NEXT = "_next"
 LABELS_MANIFEST = "_manifest.json"
-NIGHTS = {"made by": "adalabel nightly"}
 RECEIPT = "_receipt.json"
 _PUBLISHED = "_published"
 _NOWHERE = "_none"
@@ -91,7 +87,7 @@ def opened(
     """
     with held(root) as place:
         if made_by is not None:
-            _refuse_nights(place)
+            refuse_nights(place)
         known = _settled(kind, place)
         output = place if mode == "resume" else replace(place, folder=NEXT)
         if made_by is not None:
@@ -110,7 +106,7 @@ def looked_at(
     """
     check_place(root)
     place = Output(root, "")
-    _refuse_nights(place)
+    refuse_nights(place)
     if mode != "overwrite":
         check_made_by(root, (said_of(place) or {"made_by": made_by})["made_by"], made_by)
     output = place
@@ -119,19 +115,6 @@ def looked_at(
         if said_of(output) != {"mode": mode, "made_by": dict(made_by)}:
             output = replace(place, folder=_NOWHERE)  # a run would remove what is there
     return Session(kind, mode, output, known_manifest(root, kind))
-
-
-def is_of_nights(place: Output) -> bool:
-    """Whether a folder is that of `adalabel nightly`."""
-    return (said_of(place) or {}).get("made_by") == NIGHTS
-
-
-def _refuse_nights(place: Output) -> None:
-    if is_of_nights(place):
-        raise InputError(
-            f"{place.root}: holds the labels of many nights, and only `adalabel nightly` writes "
-            "there; choose another --output"
-        )
 
 
 def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
@@ -144,20 +127,6 @@ def _guarded(output: Output, mode: Mode, made_by: Mapping[str, str]) -> Output:
         place.delete_folder(NEXT)  # of a run that was stopped, and of no use to this one
     output.create(RUN, json.dumps(says, indent=2).encode())
     return replace(output, says=output.read(RUN, "what the folder says of itself"))
-
-
-def said_of(output: Output) -> dict[str, Any] | None:
-    """What an output says of itself, or what is being made for it; None where it says nothing."""
-    path = f"{output.path}/{RUN}"
-    if not exists(path):
-        return None
-    found = parse_json(output.read(RUN, "what the folder says of itself"), path)
-    if not isinstance(found, dict) or not isinstance(found.get("made_by"), dict):
-        raise InputError(
-            f"{path}: does not say what the folder was made by; if it is adalabel's, from before "
-            "version 0.2, choose another --output"
-        )
-    return found
 
 
 def marker_sums(output: Output, paths: Sequence[str]) -> dict[str, WrittenFile]:
@@ -173,29 +142,6 @@ def known_manifest(root: str, kind: Kind[ManifestT]) -> ManifestT | None:
     """The manifest of an output, or None where there is no result yet."""
     path = f"{root}/{kind.manifest}"
     return from_json(kind.type, read_bytes(path, "the manifest"), path) if exists(path) else None
-
-
-def check_made_by(root: str, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Raise InputError, naming what differs, if results of two makings would meet in one output."""
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise InputError(
-                f"{root}: was made with {name} {found.get(name)}, this run has {wanted.get(name)}; "
-                f"{_hint(found, wanted)}choose another --output, or replace all of it with --mode "
-                "overwrite"
-            )
-
-
-def _hint(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """What to do where only the registry's CURRENT has moved since the output was begun."""
-    before, now = found.get(VERSION), wanted.get(VERSION)
-    if before is None or now is None or before == now:
-        return ""
-    return (
-        f"it was begun with version {before} of a registry, and --policy names version {now}: "
-        "CURRENT has moved, or another was named. To go on with the one it was begun with, give "
-        f"--policy REGISTRY@{before.partition(' ')[0]}; or "
-    )
 
 
 def _settled(kind: Kind[ManifestT], place: Output) -> ManifestT | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.output import VERSION
+from pipelines.made_by import VERSION
 from pipelines.registry import open_registry
 from policy.bundle import POLICY, Bundle, read_bundle
 from policy.errors import InputError

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.accounting import has_failed
-from pipelines.output import Session, check_made_by, marker_sums
+from pipelines.made_by import check_made_by
+from pipelines.output import Session, marker_sums
 from pipelines.table import files, held_files
 from pipelines.words import changed
 from policy.errors import InputError

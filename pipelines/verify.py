@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import tyro
 
 from pipelines.labels import LABELS
+from pipelines.made_by import is_of_nights
 from pipelines.night_book import FOLDER, read_nights
 from pipelines.options import CommandOptions
-from pipelines.output import is_of_nights, known_manifest
+from pipelines.output import known_manifest
 from pipelines.table import TABLE, files
 from policy.errors import Damaged, InputError, shown
 from policy.files import exists, read_bytes

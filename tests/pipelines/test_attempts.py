@@ -9,6 +9,7 @@ from apache_beam.io.filesystem import BeamIOError
 from pipelines.attempts import OLD_SECONDS, clean_attempts, clean_bucket, remove_own
 from pipelines.claim import LOCK
 from pipelines.lease import this_machine
+from policy.errors import Unavailable
 from transforms.commit import ATTEMPTS, Output
 
 HERE = this_machine()
@@ -166,9 +167,12 @@ def test_where_nothing_is_locked_another_run_keeps_its_files(removed: list[str])
     assert not removed
 
 
-def test_failing_to_clean_up_does_not_fail_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [BeamIOError("no"), Unavailable("gs://b does not answer")])
+def test_failing_to_clean_up_does_not_fail_a_run(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def fails(*_: object) -> None:
-        raise BeamIOError("no")
+        raise error
 
     monkeypatch.setattr(Output, "delete_folder", fails)
     remove_own(Output("gs://b/labels", "ours"))

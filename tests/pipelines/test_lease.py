@@ -160,3 +160,14 @@ def test_a_process_is_alive_until_it_is_over() -> None:
     assert alive(os.getpid())
     assert alive(1)  # somebody else's, perhaps
     assert not alive(gone())
+
+
+def test_a_lease_that_cannot_be_given_back_does_not_undo_what_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def silent(*_: object) -> None:
+        raise Unavailable("gs://shelf does not answer")
+
+    monkeypatch.setattr(bucket, "delete", silent)
+    take()
+    assert bucket.read(PATH) is not None

@@ -10,7 +10,8 @@ import pytest
 import tiny_images
 from nights import Nights
 
-from pipelines import alarms, classify, policy_rollback
+from launch.runners import preset
+from pipelines import alarms, classify, explain_nightly, nightly, policy_rollback
 from pipelines.promise import table_of
 from policy.alarm import THRESHOLD, Audits, verdict
 from policy.bundle import read_bundle, write_bundle
@@ -99,6 +100,9 @@ def test_a_policy_with_an_alarm_is_used_again_only_where_the_job_says_so(
         record.message,
     )
     assert nights.rows() == labelled
+    options = nightly.NightlyOptions(job=str(nights.folder / "job.toml"), dry_run=True)
+    told = explain_nightly.run(options, preset(options.runner)).todo
+    assert (told.shards, told.refused) == (6 - done, record.message)
 
     job(nights, world, "full")
     code, record = night(nights)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -330,6 +332,21 @@ def test_a_stopped_night_is_given_up_for_another_policy_if_its_own_is_damaged(
     first, second = nights.night().nights
     assert "policy 1 is not in use any more, and it is not what was published" in first.message
     assert (second.policy_version, second.shards, second.exit_code) == (2, 2, 0)
+
+
+def test_a_stopped_night_is_given_up_if_its_policys_number_is_anothers_now(
+    nights: Nights, other_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, night_run, "_label")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    shutil.rmtree(nights.folder / "policies")
+    nights.publish(other_policy)
+    first, second = nights.night().nights
+    assert re.search(r"policies has no policy 1 \(sha256 .*\), which it was begun", first.message)
+    assert (second.policy_version, second.shards, second.exit_code) == (1, 2, 0)
+    made = nights.manifest()["nights"][second.night]["made_by"]
+    assert made["policy"] == second.policy
 
 
 def test_a_night_given_up_after_its_labels_were_published_says_that_they_stay(
