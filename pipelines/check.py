@@ -6,8 +6,8 @@ from functools import partial
 
 from pipelines.bounded import results
 from pipelines.check_job import Answered, Asked, Taken, check_job, remedy_for, removed
+from pipelines.hold import check_place
 from pipelines.options import PlaceOptions
-from pipelines.output import check_place
 from policy.errors import InputError, Unavailable
 from transforms.findings import Finding, failed
 from transforms.output_probe import Probe, missing_folders

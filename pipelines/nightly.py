@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipelines import classify
+from pipelines.hold import held
 from pipelines.job import Job, read_job
 from pipelines.night_book import Book, keep_for_nights, note, open_book
 from pipelines.night_run import Night, label_night, now, options_of, refused
 from pipelines.night_shards import Survey, survey
 from pipelines.options import DryRunOptions
-from pipelines.output import VERSION, held
+from pipelines.output import VERSION
 from pipelines.places import Runner
 from pipelines.policy_source import Source
 from pipelines.registry import open_registry

@@ -11,12 +11,10 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pipelines.attempts import clean_attempts, clean_bucket, remove_own
-from pipelines.claim import LOCK, claimed
-from policy.errors import HandedOver, InputError, shown
+from pipelines.hold import check_place, held
+from policy.errors import InputError
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest, WrittenFile, written
 from policy.schema import from_json, parse_json, to_json
@@ -103,26 +101,6 @@ def opened(
         yield Session(kind, mode, output, known)
 
 
-@contextmanager
-def held(root: str) -> Iterator[Output]:
-    """Hold a folder while the body runs, and clean up behind runs that are over."""
-    check_place(root)
-    with claimed(root) as run:
-        place = Output(root, run)
-        if "://" in root:
-            clean_bucket(place)
-        else:
-            clean_attempts(root, run, Path(root) / LOCK)
-        try:
-            yield place
-        except HandedOver:
-            raise  # workers still read the run's own files; the next run removes them
-        except BaseException:
-            remove_own(place)
-            raise
-        remove_own(place)
-
-
 def looked_at(
     root: str, mode: Mode, kind: Kind[ManifestT], made_by: Mapping[str, str]
 ) -> Session[ManifestT]:
@@ -152,16 +130,6 @@ def _refuse_nights(place: Output) -> None:
         raise InputError(
             f"{place.root}: holds the labels of many nights, and only `adalabel nightly` writes "
             "there; choose another --output"
-        )
-
-
-def check_place(root: str) -> None:
-    """Refuse what can hold no output, before anything is made there."""
-    scheme, is_url, _ = root.partition("://")
-    if is_url and scheme not in ("gs", "s3"):
-        raise InputError(
-            f"{shown(root)}: no place for an output; wanted a folder of this machine, gs:// or "
-            "s3:// (where two runs at once are not kept apart)"
         )
 
 

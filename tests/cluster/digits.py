@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import tiny
 from local_cluster import Cluster
 from PIL import Image
-from processes import ROOT, stop, until
+from processes import ROOT, end_with_parent, stop, until
 
 from launch.runners import local
 from pipelines import classify, extract, fit
@@ -62,7 +62,13 @@ class World:
         """A run of classify on a cluster that has labelled some shards and not all."""
         beam = [*cluster.flags, *cluster.external]
         command = self.command("classify", output, cluster.name, beam)
-        run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509
+        )
 
         def ended() -> bool:
             return run.poll() is not None
@@ -119,22 +125,28 @@ def make_world(folder: Path) -> World:
             table=str(table), policy=str(policy), max_loss=0.1, choose_share=0.5, test_share=0.0
         )
     )
-    options = classify.ClassifyOptions(
-        networks=str(networks),
-        policy=str(policy),
-        input=(str(folder / "corpus-*.tar"),),
-        output=str(labels),
-        batch_size=4,
-    )
-    classify.run(options, local(1))
-    labelled = decisions(labels)
+    world = World(folder, str(networks), str(folder / "corpus-*.tar"), str(policy), table, {})
+    labelled = label_here(world, labels)
     assert len(labelled) == SHARDS * RECORDS
     assert len({trail for _, _, trail, _ in labelled.values()}) > 2
     assert Counter(status for *_, status in labelled.values()) == {
         "ok": SHARDS * RECORDS - 1,
         "decode": 1,
     }
-    return World(folder, str(networks), options.input[0], str(policy), table, labelled)
+    return replace(world, labelled=labelled)
+
+
+def label_here(world: World, output: Path) -> dict[str, Decision]:
+    """What the local runner makes of what is not labelled yet, with what was."""
+    options = classify.ClassifyOptions(
+        networks=world.networks,
+        policy=world.policy,
+        input=(world.input,),
+        output=str(output),
+        batch_size=4,
+    )
+    classify.run(options, local(1))
+    return decisions(output)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -35,11 +35,12 @@ def start(folder: Path, name: str, command: list[str], **variables: str) -> subp
             env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
         )
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """What a child does first: leave the terminal, and ask to end when its parent does."""
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for pytest, which then ends them in order
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

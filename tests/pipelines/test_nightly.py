@@ -17,7 +17,8 @@ from launch.runners import preset
 from pipelines import classify, explain_nightly, night_run, nightly
 from pipelines.claim import claimed
 from pipelines.dry_run import DryRun
-from policy.errors import InputError, OutputInUse
+from policy.errors import HandedOver, InputError, OutputInUse
+from transforms.commit import Output
 
 RNG = np.random.default_rng(5)
 Changed = Callable[..., None]
@@ -236,6 +237,17 @@ def test_a_night_stopped_at_its_end_is_closed_by_the_next_call(
     assert nights.night().nights[0].message == "nothing to do"
 
 
+def test_a_night_stopped_once_it_is_noted_is_not_done_again(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, Output, "delete")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    assert (nights.output / "_night.json").exists()
+    assert [record.message for record in nights.night().nights] == ["nothing to do"]
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
 def test_a_stopped_night_ends_with_the_policy_it_began_with(
     nights: Nights, other_policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +293,24 @@ def test_a_bad_night_is_given_up_for_another_policy(nights: Nights, other_policy
     first, second = nights.night().nights
     assert "policy 1 is not in use any more, and too many of its records were" in first.message
     assert (second.policy_version, second.records, second.exit_code) == (2, 34, 0)
+
+
+def test_a_night_that_a_service_goes_on_with_is_closed_by_the_next_call(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handed_over(*_: Any) -> None:
+        raise HandedOver("job 7 goes on; run the same command again when it is done")
+
+    monkeypatch.setattr(classify, "run_shards", handed_over)
+    receipt = nights.night()
+    (record,) = receipt.nights
+    assert (receipt.exit_code, record.closed) == (0, False)
+    assert "job 7 goes on" in record.message
+    assert not (nights.output / "_manifest.json").exists()
+    monkeypatch.undo()
+    (record,) = nights.night().nights
+    assert (record.exit_code, record.resumed, record.new) == (0, True, 2)
+    assert labelled(nights) == {"a": 6, "b": 6}
 
 
 def test_two_nights_at_once_are_one_too_many(nights: Nights) -> None:
