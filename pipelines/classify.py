@@ -31,6 +31,7 @@ from policy.bundle import Bundle, write_bundle
 from policy.errors import InputError
 from policy.manifest import LabelsManifest
 from policy.rows import NONFINITE, OK
+from policy.schema import parse_json
 from transforms.commit import Output
 from transforms.files import exists
 from transforms.label import Label, LabelOptions, check_fits, load_for_policy
@@ -169,10 +170,19 @@ def _publish(
     output = session.output
     if is_part_of_a_replacement(session, receipt.reality):
         return
-    if plan.to_do or session.mode != "resume" or not exists(f"{output.path}/{RECEIPT}"):
+    if plan.to_do or session.mode != "resume" or not _stands(output, receipt):
         output.replace(RECEIPT, json.dumps(asdict(receipt), indent=2).encode())
     check_bad_fraction(receipt.account, options.max_bad_fraction, options.output, output.path)
     plan.publish()
+
+
+def _stands(output: Output, receipt: ClassifyReceipt) -> bool:
+    """Whether a receipt of the same records is there, with the times of when they were labelled."""
+    path = f"{output.path}/{RECEIPT}"
+    if not exists(path):
+        return False
+    found = parse_json(output.read(RECEIPT, "the receipt"), path)
+    return isinstance(found, dict) and found.get("account") == asdict(receipt.account)
 
 
 def _receipt(output: str, source: Source, outcome: _Outcome) -> ClassifyReceipt:

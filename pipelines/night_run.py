@@ -14,7 +14,7 @@ from pipelines.night_book import Book, begin, merge, note
 from pipelines.night_shards import Survey, unchanged
 from pipelines.output import RECEIPT, known_manifest
 from policy.alarm import Nights
-from policy.errors import Alarm, HandedOver, InputError, Stopped, shown
+from policy.errors import Alarm, InputError, Stopped, shown
 from policy.files import exists, read_bytes
 from policy.manifest import LabelsManifest
 from policy.nights import NightPlan, NightRecord
@@ -91,8 +91,6 @@ def _label(
                 classify.label(options, shards, nights, beam_args)
         except Alarm:
             return
-        except HandedOver:
-            raise  # the service labels these shards; the next call takes what it has made
         except (InputError, Stopped):
             still = unchanged(options.input, shards)
             if len(still) == len(shards):

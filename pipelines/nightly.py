@@ -15,7 +15,7 @@ from pipelines.output import VERSION
 from pipelines.places import Runner
 from pipelines.policy_source import Source
 from pipelines.registry import open_registry
-from policy.errors import Alarm, InputError, Stopped, TooManyBad
+from policy.errors import Alarm, Damaged, InputError, Stopped, TooManyBad
 from policy.nights import NightPlan, NightRecord, exit_code_of
 from policy.registry import Version
 from transforms.commit import Output
@@ -23,6 +23,15 @@ from transforms.shards import Shard
 from transforms.watch import read_alarm
 
 _LOG = logging.getLogger("adalabel")
+
+_NO_WAIT = "--no_wait_until_finish"
+
+_HOPELESS = {
+    InputError.exit_code: "with it the night was refused",
+    TooManyBad.exit_code: "too many of its records were rejected",
+    Damaged.exit_code: "it is not what was published",
+}
+"""How a night may end that only another policy would end otherwise, by the exit code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +85,11 @@ def run(options: NightlyOptions, beam_args: Sequence[str]) -> NightlyReceipt:
     another night goes on.
     """
     job = read_job(options.job)
+    if _NO_WAIT in beam_args:
+        raise InputError(
+            f"{_NO_WAIT}: a night has to wait for its job, or no labels become part of the "
+            "manifest, and the next night removes what the job's workers read; leave it out"
+        )
     with held(job.output) as place:
         keep_for_nights(place)
         book = open_book(place)
@@ -150,14 +164,17 @@ def _given_up(job: Job, book: Book, in_use: InUse, alarm: str | None) -> str | N
     if plan is None:
         return None
     anew = "given up, its shards are labelled anew: "
+    if book.manifest is not None and plan.night in book.manifest.nights:
+        anew = "given up, its labels are part of the manifest and stay, all others are made anew: "
     for name in sorted((plan.made_by.keys() | in_use.made_by.keys()) - {"policy", VERSION}):
         was, wanted = plan.made_by.get(name), in_use.made_by.get(name)
         if was != wanted:
             return f"{anew}it was begun with {name} {was}, and now the job has {wanted}"
     last = book.history.last(plan.night)
-    bad = last is not None and last.exit_code == TooManyBad.exit_code
-    if plan.policy != in_use.policy and (bad or (alarm and job.audit.on_alarm == "stop")):
-        why = "too many of its records were rejected" if bad else "an alarm stands against it"
+    why = _HOPELESS.get(last.exit_code) if last else None
+    if alarm and job.audit.on_alarm == "stop":
+        why = why or "an alarm stands against it"
+    if why and plan.policy != in_use.policy:
         return f"{anew}policy {plan.policy_version} is not in use any more, and {why}"
     return None
 

@@ -110,6 +110,7 @@ def looked_at(
     """
     check_place(root)
     place = Output(root, "")
+    _refuse_nights(place)
     if mode != "overwrite":
         check_made_by(root, (said_of(place) or {"made_by": made_by})["made_by"], made_by)
     output = place

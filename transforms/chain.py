@@ -35,7 +35,7 @@ class Chain:
         if path.startswith(bucket.SCHEME):
             found = bucket.read(path)
             return found[0] if found else None
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return Path(path).read_bytes()
         return None
 

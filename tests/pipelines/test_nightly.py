@@ -17,7 +17,9 @@ from launch.runners import preset
 from pipelines import classify, explain_nightly, night_run, nightly
 from pipelines.claim import claimed
 from pipelines.dry_run import DryRun
-from policy.errors import HandedOver, InputError, OutputInUse
+from pipelines.labels import LABELS
+from pipelines.output import Mode, looked_at
+from policy.errors import InputError, OutputInUse
 from transforms.commit import Output
 
 RNG = np.random.default_rng(5)
@@ -204,6 +206,7 @@ def test_too_many_bad_records_leave_the_manifest_and_the_next_night_goes_on(
         ("0002", True, 1),
         ("0003", False, 1),
     ]
+    assert [(r.records, r.rejected) for r in receipt.nights] == [(4, 0), (4, 0)]
     assert labelled(nights) == {"a": 6, "b": 6, "bad": 4, "good": 4}
     assert files_of(nights).items() > good.items()
 
@@ -295,22 +298,61 @@ def test_a_bad_night_is_given_up_for_another_policy(nights: Nights, other_policy
     assert (second.policy_version, second.records, second.exit_code) == (2, 34, 0)
 
 
-def test_a_night_that_a_service_goes_on_with_is_closed_by_the_next_call(
-    nights: Nights, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_night_is_given_up_for_a_policy_of_other_networks(
+    nights: Nights, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def handed_over(*_: Any) -> None:
-        raise HandedOver("job 7 goes on; run the same command again when it is done")
-
-    monkeypatch.setattr(classify, "run_shards", handed_over)
-    receipt = nights.night()
-    (record,) = receipt.nights
-    assert (receipt.exit_code, record.closed) == (0, False)
-    assert "job 7 goes on" in record.message
-    assert not (nights.output / "_manifest.json").exists()
-    monkeypatch.undo()
-    (record,) = nights.night().nights
-    assert (record.exit_code, record.resumed, record.new) == (0, True, 2)
+    stopped_once(monkeypatch, classify, "run_shards")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    networks = world.networks_file(nights.folder / "other", seed=9)
+    table, policy = str(tmp_path / "table"), str(tmp_path / "other")
+    world.extract(networks=networks, output=table)
+    world.fit(table=table, policy=policy, max_loss=0.0)
+    nights.publish(policy)
+    nights.write_job(networks)
+    assert nights.night().exit_code == 2
+    first, second = nights.night().nights
+    assert "policy 1 is not in use any more, and with it the night was refused" in first.message
+    assert (second.policy_version, second.shards, second.exit_code) == (2, 2, 0)
     assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_stopped_night_is_given_up_for_another_policy_if_its_own_is_damaged(
+    nights: Nights, other_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, classify, "run_shards")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    (bundle,) = nights.folder.glob("policies/bundles/*")
+    nights.publish(other_policy)
+    (bundle / "policy.json").write_text("{}")
+    assert nights.night().exit_code == 7
+    first, second = nights.night().nights
+    assert "policy 1 is not in use any more, and it is not what was published" in first.message
+    assert (second.policy_version, second.shards, second.exit_code) == (2, 2, 0)
+
+
+def test_a_night_given_up_after_its_labels_were_published_says_that_they_stay(
+    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_once(monkeypatch, night_run, "note")
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    nights.write_job(world.networks, "max-pixels = 5000\n")
+    (record,) = nights.night().nights
+    assert record.closed
+    assert "its labels are part of the manifest and stay, all others are made anew" in (
+        record.message
+    )
+    assert labelled(nights) == {"a": 6, "b": 6}
+
+
+def test_a_night_that_would_not_wait_for_its_job_is_refused(nights: Nights) -> None:
+    job = nights.folder / "job.toml"
+    job.write_text(job.read_text() + 'beam = ["--no_wait_until_finish"]\n')
+    with pytest.raises(InputError, match="a night has to wait for its job, or no labels become"):
+        nights.night()
+    assert not nights.output.exists()
 
 
 def test_two_nights_at_once_are_one_too_many(nights: Nights) -> None:
@@ -371,9 +413,12 @@ def test_input_that_names_a_labelled_shard_otherwise_is_refused(nights: Nights) 
 def test_the_folder_of_nights_is_closed_to_other_runs(nights: Nights, world: Any) -> None:
     nights.night()
     before = files_of(nights)
-    for mode in ("resume", "overwrite"):
+    modes: tuple[Mode, ...] = ("resume", "overwrite")
+    for mode in modes:
         with pytest.raises(InputError, match="holds the labels of many nights, and only `adalabel"):
             world.classify(nights.output, mode=mode)
+        with pytest.raises(InputError, match="holds the labels of many nights, and only `adalabel"):
+            looked_at(str(nights.output), mode, LABELS, {})
     assert files_of(nights) == before
 
 

@@ -48,6 +48,12 @@ def test_a_policys_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
     assert read_policy(folder).version is None
 
 
+def test_the_file_of_a_policy_instead_of_its_folder_is_refused(tmp_path: Path) -> None:
+    folder = tiny_policies.write(tmp_path / "policy", 0.5)
+    with pytest.raises(InputError, match=r"policy.json: no policy.json there, and no registry of"):
+        read_policy(f"{folder}/policy.json")
+
+
 @pytest.mark.parametrize("named", ["none", "none@3", "s3://shelf/none", "s3://shelf/none@2"])
 def test_a_policy_that_is_not_there_is_refused(
     named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
