@@ -182,13 +182,16 @@ def remedy_for(text: str, beam_args: Sequence[str]) -> str:
     """What to do about a worker that did not start, or failed outside of every check."""
     if "No module named" in text or "Can't get attribute" in text:
         return (
-            "the worker lacks this module: install adalabel as it is here in the worker's image, "
-            "or send it with -- --setup_file=./setup.py"
+            "the worker lacks this module: install adalabel, and the modules of your networks, as "
+            "they are here where its workers start: beside adalabel-worker, or in the image"
         )
     known = PipelineOptions(list(beam_args)).get_all_options(drop_default=True)
     kind, config = known.get("environment_type"), known.get("environment_config")
     if kind == "EXTERNAL":
-        return f"start the worker pool at {config}, where every task manager can reach it"
+        return (
+            f"start a pool beside each of the cluster's own workers, which reach it at {config}: "
+            f"adalabel-worker --pool {str(config).rpartition(':')[2]}"
+        )
     if kind or config:
         return f"look whether workers can start as {kind or 'DOCKER'} with {config}"
     return "look at the logs of the runner and its workers"

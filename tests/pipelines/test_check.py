@@ -133,7 +133,10 @@ def test_a_runner_that_never_answers_ends_in_a_message(
     found = check.run(CheckOptions(**options, wait=4), flags)
     last = found.findings[-1]
     assert said in last.said
-    assert last.remedy == "start the worker pool at w:5, where every task manager can reach it"
+    assert last.remedy == (
+        "start a pool beside each of the cluster's own workers, which reach it at w:5: "
+        "adalabel-worker --pool 5"
+    )
     assert (found.ok, found.exit_code) == (False, 5)
 
 
@@ -277,7 +280,7 @@ def test_a_worker_pool_that_is_not_there_ends_in_a_message(
     found = check.run(CheckOptions(**options, wait=15), on_cluster(job_server, free_port()))
     last = found.findings[-1]
     assert (last.check, last.ok) == ("worker", False), found.text()
-    assert "start the worker pool at 127.0.0.1:" in last.remedy
+    assert "which reach it at 127.0.0.1:" in last.remedy
     assert found.exit_code == 5
     assert not (tmp_path / "out").exists()
 

@@ -232,7 +232,8 @@ def test_a_worker_that_dies_is_told_in_one_line(
     failed = heard(asked()).failed["worker"]
     assert "No module named 'only_here'" in failed.said
     assert "\n" not in failed.said
-    assert "--setup_file" in failed.remedy
+    assert "where its workers start" in failed.remedy
+    assert "--setup_file" not in failed.remedy  # --on flink and spark refuse it
     assert failed.exit_code == 5
 
 
@@ -247,7 +248,10 @@ def test_a_job_that_ends_without_a_report_is_told(
 @pytest.mark.parametrize(
     ("flags", "remedy"),
     [
-        (["--environment_type=EXTERNAL", "--environment_config=w:5"], "start the worker pool at w"),
+        (
+            ["--environment_type=EXTERNAL", "--environment_config=w:5"],
+            "at w:5: adalabel-worker --pool 5",
+        ),
         (["--environment_type=DOCKER", "--environment_config=img:1"], "as DOCKER with img:1"),
         ([], "logs of the runner"),
     ],
