@@ -223,7 +223,7 @@ def _bundle(
         exits={answer: use.exits for answer, use in measured.usage.items() if use.exits},
         cost=measured.cost,
         full_cost=measured.full_cost,
-        regret=_regret(measured, options),
+        regret=getattr(measured, f"{options.metric}_{options.objective}"),
         versions={name: version(name) for name in ("adalabel", "numpy", "scikit-learn", "scipy")},
         reference=reference(fitted.policy, held_out),
         stages=stage_shares(fitted.policy, held_out),
@@ -245,9 +245,3 @@ def _bundle(
         evidence=evidence,
         heads={name: head for name, head in heads.items() if name in used},
     )
-
-
-def _regret(measured: Evaluation, options: FitOptions) -> float:
-    """By the metric and objective asked for."""
-    found: float = getattr(measured, f"{options.metric}_{options.objective}")
-    return found
