@@ -80,9 +80,7 @@ class ClassifyOptions(ShardOptions, DryRunOptions, RunOptions):
 
 def run(options: ClassifyOptions, beam_args: Sequence[str]) -> ClassifyReceipt:
     """Label what is not labelled yet; then write the receipt, and last the manifest."""
-    shards = options.shards()
-    options.check_reach((options.output, *(shard.path for shard in shards)))
-    return label(options, shards, None, beam_args)
+    return label(options, options.shards(), None, beam_args)
 
 
 def made_by(options: ClassifyOptions, source: Source) -> dict[str, str]:
@@ -94,6 +92,7 @@ def label(
     options: ClassifyOptions, shards: Sequence[Shard], nights: Nights, beam_args: Sequence[str]
 ) -> ClassifyReceipt:
     """Label these shards, after those of earlier `nights` with this policy (policy/alarm.py)."""
+    options.check_reach((options.output, *(shard.path for shard in shards)))
     networks, source = read_networks(options.networks), read_policy(options.policy)
     bundle = source.bundle
     engine = load_for_policy(networks, bundle, options.launcher)

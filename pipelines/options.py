@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -130,12 +131,18 @@ class PlaceOptions(MachineOptions):
         check_machines(self.on, self.device, self.accelerator, self.min_ram)
 
     def check_reach(self, paths: Iterable[str]) -> None:
-        """Raise InputError if one is a path of this machine and no worker is here to see it."""
+        """Raise InputError if one is a path that holds here alone, and workers are elsewhere."""
         here = [path for path in paths if "://" not in path]
         if here and self.on == "dataflow":
             raise InputError(
                 f"--on dataflow: {shown(here[0])} is a path of this machine, which no worker sees; "
                 "wanted gs://bucket/..."
+            )
+        relative = [path for path in here if not Path(path).is_absolute()]
+        if relative and self.on != "local":
+            raise InputError(
+                f"--on {self.on}: {shown(relative[0])}: a cluster's workers have other working "
+                "folders than this one; wanted the whole path, also in a list of shards"
             )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from gcs import world
 from gcs.front import Front
-from gcs.world import Place, decisions, ended, files_below, run, started
+from gcs.world import Place, decisions, ended, files_below, policy_of, run, started
 
 from launch.cli import main
 from transforms import bucket
@@ -49,8 +49,7 @@ def _hashable(rows: list[tuple]) -> list[tuple]:
 
 
 def test_the_table_and_the_policy_are_the_same(both: Both) -> None:
-    here, there = (files_below(f"{place.root}/policy") for place in (both.here, both.there))
-    assert here["policy.json"] == there["policy.json"]
+    assert policy_of(both.here.root) == policy_of(both.there.root)
     tables = [files_below(f"{place.root}/table") for place in (both.here, both.there)]
     assert tables[0].keys() == tables[1].keys()
 

@@ -60,8 +60,7 @@ def test_a_table_is_made_and_fitted_in_a_storm(front: Front, here: Place, there:
     assert main(there.fit()) == 0
     assert sum(front.failed.values()) > 10
     front.forget()
-    policies = [world.files_below(f"{place.root}/policy") for place in (here, there)]
-    assert policies[0]["policy.json"] == policies[1]["policy.json"]
+    assert world.policy_of(here.root) == world.policy_of(there.root)
 
 
 @pytest.mark.parametrize("kind", ["write", "read", "stat", "list"])

@@ -1,5 +1,6 @@
 """A small corpus, networks and the commands, on this machine and in a bucket."""
 
+import json
 import os
 import subprocess
 import sys
@@ -109,6 +110,16 @@ def files_below(root: str) -> dict[str, bytes]:
     found = bucket_files.matched(f"{root}/**")
     contents = {file.path: bucket.read(file.path) for file in found}
     return {path.removeprefix(f"{root}/"): read[0] for path, read in contents.items() if read}
+
+
+def policy_of(root: str) -> dict[str, Any]:
+    """The policy below a folder or a bucket's, without what says which shards it was fitted on.
+
+    Those have other paths and generations in a bucket than on a disk.
+    """
+    found: dict[str, Any] = json.loads(files_below(f"{root}/policy")["policy.json"])
+    assert len(found["evidence"].pop("fitted_on")["shards"]) == 3
+    return found
 
 
 def decisions(root: str) -> Decisions:

@@ -21,6 +21,7 @@ from pipelines.claim import claimed
 from pipelines.dry_run import DryRun
 from pipelines.labels import LABELS
 from pipelines.output import Mode, looked_at
+from pipelines.places import Runner
 from policy.errors import InputError, OutputInUse
 from transforms.commit import Output
 
@@ -48,6 +49,20 @@ def other_policy(world: Any, tmp_path: Path) -> str:
     """A policy that always gets the full network."""
     world.fit(table=world.table, policy=str(tmp_path / "other"), max_loss=0.0)
     return str(tmp_path / "other")
+
+
+def test_a_night_elsewhere_whose_workers_could_not_see_the_shards_is_refused(
+    world: Any, tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path / "far")
+    nights.write_job(world.networks, 'on = "dataflow"\n')
+    nights.publish(world.policy)
+    nights.shard("a", images())
+    receipt = nightly.run(
+        nightly.NightlyOptions(job=str(nights.folder / "job.toml")), preset(Runner("local", 1))
+    )
+    assert (receipt.exit_code, receipt.records) == (2, 0)
+    assert "is a path of this machine, which no worker sees" in receipt.nights[-1].message
 
 
 def labelled(nights: Nights) -> dict[str, int]:
