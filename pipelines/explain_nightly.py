@@ -16,7 +16,8 @@ from transforms.commit import Output
 def run(options: NightlyOptions, beam_args: Sequence[str]) -> DryRun:
     """Look at everything as a night would, and hold nothing: a night may go on meanwhile.
 
-    Shards of a night that was stopped count as done where a next call would find them done.
+    Shards of a night that was stopped count as done where a next call would find them done; but all
+    of a night with another policy than the one in use count as to do, at the price of the latter.
     """
     job = read_job(options.job)
     book = open_book(Output(job.output, ""))
