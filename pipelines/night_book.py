@@ -6,8 +6,9 @@ rest; what is done already is found done.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pipelines.made_by import NIGHTS, said_of
 from pipelines.output import LABELS_MANIFEST
@@ -19,11 +20,15 @@ from policy.nights_page import render
 from policy.schema import T, from_json, to_json
 from transforms.commit import RUN, Output
 
+V = TypeVar("V")
+
 FOLDER = "nights"
 PLAN = "_night.json"
 HISTORY = "_nights.json"
 LOG = "_nights.log"
 PAGE = "_nights.html"
+ENDINGS = (".parquet", ".json")
+"""What is added to a shard's name to name its files."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,11 @@ def begin(book: Book, plan: NightPlan) -> Book:
     return replace(book, plan=plan)
 
 
-def merge(book: Book, made: LabelsManifest, shards: Collection[str]) -> Book:
+def merge(book: Book, made: LabelsManifest, shards: Collection[str], gone: Collection[str]) -> Book:
     """Make the labels of these shards, out of those of the night's own manifest, the current ones.
 
-    Those that a shard had before stay where they are, and nothing names them any more.
+    Those that a shard had before stay where they are, and nothing names them any more, nor those
+    of shards that are `gone`.
     """
     if book.plan is None or not shards:
         return book
@@ -99,12 +105,14 @@ def merge(book: Book, made: LabelsManifest, shards: Collection[str]) -> Book:
     for shard in shards:
         counts[shard], inputs[shard] = made.shards[shard], made.inputs[shard]
         night_of[shard] = plan.night
-        for name in (f"{shard}.parquet", f"{shard}.json"):
+        for name in (f"{shard}{ending}" for ending in ENDINGS):
             files[name] = replace(made.files[name], at=f"{FOLDER}/{plan.night}/{name}")
     nights = {plan.night: MadeIn(plan.made_by, plan.policy_version)}
     if known:
-        files, counts = {**known.files, **files}, {**known.shards, **counts}
-        inputs, night_of = {**known.inputs, **inputs}, {**known.night_of, **night_of}
+        lost = {f"{shard}{ending}" for shard in gone for ending in ENDINGS}
+        files, counts = _without(known.files, lost) | files, _without(known.shards, gone) | counts
+        inputs = _without(known.inputs, gone) | inputs
+        night_of = _without(known.night_of, gone) | night_of
         nights = {**known.nights, **nights}
     manifest = NightsManifest(
         1,
@@ -117,6 +125,10 @@ def merge(book: Book, made: LabelsManifest, shards: Collection[str]) -> Book:
     )
     book.place.replace(LABELS_MANIFEST, to_json(manifest).encode())
     return replace(book, manifest=manifest)
+
+
+def _without(known: Mapping[str, V], gone: Collection[str]) -> dict[str, V]:
+    return {name: one for name, one in known.items() if name not in gone}
 
 
 def note(book: Book, record: NightRecord) -> Book:

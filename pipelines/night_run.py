@@ -11,7 +11,7 @@ from pipelines.classify_receipt import ClassifyReceipt
 from pipelines.job import Job
 from pipelines.labels import LABELS
 from pipelines.night_book import Book, begin, merge, note
-from pipelines.night_shards import Survey, unchanged
+from pipelines.night_shards import Survey, dissolved, unchanged
 from pipelines.output import RECEIPT, known_manifest
 from policy.alarm import Nights
 from policy.errors import Alarm, InputError, Stopped, shown
@@ -70,7 +70,7 @@ def label_night(job: Job, book: Book, night: Night, beam_args: Sequence[str]) ->
         made = known_manifest(output, LABELS)
         done = _current(job, night, made)
         if made is not None:
-            book = merge(book, made, done)
+            book = merge(book, made, done, _gone(job, book, night, done))
         record = _record(night, done, output)
     except (InputError, Stopped) as error:
         record = refused(error, plan)
@@ -101,10 +101,21 @@ def _label(
 
 
 def _current(job: Job, night: Night, made: LabelsManifest | None) -> set[str]:
-    """The shards of a night whose labels are of what is there now."""
+    """The shards of a night whose labels are of what is there now.
+
+    Of the groups of a folder of plain image files all or none: files go from one to another.
+    """
     inputs = made.inputs if made else {}
     still = unchanged(job.input, night.shards)
-    return {shard.name for shard in still if inputs.get(shard.name) == shard.identity}
+    done = {shard.name for shard in still if inputs.get(shard.name) == shard.identity}
+    halves = {shard.path for shard in night.shards if shard.files and shard.name not in done}
+    return done - {shard.name for shard in night.shards if shard.files and shard.path in halves}
+
+
+def _gone(job: Job, book: Book, night: Night, done: Collection[str]) -> set[str]:
+    """The shards whose records are in other shards of this night now."""
+    inputs = book.manifest.inputs if book.manifest else {}
+    return dissolved(job.input, [shard for shard in night.shards if shard.name in done], inputs)
 
 
 def _record(night: Night, done: Collection[str], output: str) -> NightRecord:

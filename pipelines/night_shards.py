@@ -60,6 +60,18 @@ def unchanged(patterns: Sequence[str], shards: Sequence[Shard]) -> tuple[Shard, 
     return tuple(shard for shard in shards if now.get(shard.name) == shard.identity)
 
 
+def dissolved(
+    patterns: Sequence[str], labelled: Sequence[Shard], inputs: Mapping[str, str]
+) -> set[str]:
+    """The groups of plain image files that are no more, in the folders of labelled ones.
+
+    A folder that lost files has fewer groups, and what was in the last one is in another now.
+    """
+    now = {shard.name for shard in match_shards(patterns)}
+    folders = {shard.path for shard in labelled if shard.files}
+    return {name for name in inputs.keys() - now if path_of(inputs[name]) in folders}
+
+
 def _check_names(fresh: Sequence[Shard], inputs: Mapping[str, str]) -> None:
     names = {path_of(identity): name for name, identity in inputs.items()}
     for shard in fresh:

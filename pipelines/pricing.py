@@ -104,7 +104,7 @@ def _workers(options: RunOptions, beam_args: Sequence[str]) -> tuple[int, str]:
         number = given.get(flag)
         if isinstance(number, int) and number > 0:
             return number, f"{number} workers at once (--{flag})"
-    return 1, f"1 worker: no flag of Beam says how many there are on {options.on}"
+    return options.workers, f"{options.workers} workers at once (--workers)"
 
 
 def _warnings(options: RunOptions, calibration: Calibration) -> list[str]:

@@ -24,6 +24,7 @@ from pipelines.output import Mode, looked_at
 from pipelines.places import Runner
 from policy.errors import InputError, OutputInUse
 from transforms.commit import Output
+from transforms.shards import image_files
 
 RNG = np.random.default_rng(5)
 Changed = Callable[..., None]
@@ -518,3 +519,53 @@ def test_a_dry_run_counts_what_a_stopped_night_has_done(
     options = nightly.NightlyOptions(job=str(nights.folder / "job.toml"), dry_run=True)
     found = explain_nightly.run(options, preset(options.runner)).todo
     assert (found.shards, found.done) == (0, 2)
+
+
+def folder_of_images(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three plain images, in groups of two, as the job's input."""
+    monkeypatch.setattr(image_files, "FILES_PER_SHARD", 2)
+    job = nights.folder / "job.toml"
+    job.write_text(job.read_text().replace("corpus/*.tar", "plain/*.png"))
+    plain = nights.folder / "plain"
+    plain.mkdir()
+    for number, image in enumerate(images(3)):
+        (plain / f"{number}.png").write_bytes(image)
+    nights.night()
+    assert len(nights.manifest()["shards"]) == 2
+    return plain
+
+
+def test_an_image_that_moves_to_another_group_of_its_folder_is_labelled_once(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = folder_of_images(nights, monkeypatch)
+    (plain / "0.png").unlink()
+    assert nights.night().exit_code == 0
+    keys = sorted(row["key"].rpartition("/")[2] for row in nights.rows())
+    assert keys == ["1.png", "2.png"]
+    assert len(nights.manifest()["shards"]) == 1
+    assert main(["verify", str(nights.output)]) == 0
+
+
+def test_the_groups_of_a_folder_become_current_together(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = folder_of_images(nights, monkeypatch)
+    before = nights.manifest()
+    for number in (0, 2):
+        (plain / f"{number}.png").write_bytes(images(1)[0])
+    own = classify.label
+
+    def then_changed(*given: Any) -> Any:
+        made = own(*given)
+        (plain / "2.png").write_bytes(images(1)[0] + b" ")
+        return made
+
+    monkeypatch.setattr(classify, "label", then_changed)
+    (record,) = nights.night().nights
+    assert (record.exit_code, record.left, record.records) == (0, 2, 3)
+    assert nights.manifest()["inputs"] == before["inputs"]
+    monkeypatch.setattr(classify, "label", own)
+    nights.night()
+    assert len(nights.rows()) == 3
+    assert nights.manifest()["inputs"] != before["inputs"]

@@ -40,7 +40,7 @@ def test_time_on_the_clock_follows_from_how_many_such_devices_work_at_once(
     [
         (["--parallelism=4"], 4, "4 workers at once (--parallelism), each like"),
         (["--max_num_workers=8", "--num_workers=2"], 8, "8 workers at once (--max_num_workers)"),
-        ([], 1, "1 worker: no flag of Beam says how many there are on flink"),
+        ([], 3, "3 workers at once (--workers), each like"),
     ],
 )
 def test_on_a_cluster_beams_flags_say_how_many_workers_there_are(
