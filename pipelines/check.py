@@ -67,6 +67,7 @@ class CheckReceipt:
 def run(options: CheckOptions, beam_args: Sequence[str]) -> CheckReceipt:
     """Check; what fails is told in the receipt, whose exit code is the command's."""
     check_place(options.output)
+    options.check_reach((options.output, *options.input))
     probe, made = Probe.of(options.output), missing_folders(options.output)
     asked = Asked(
         options.networks,

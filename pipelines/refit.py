@@ -125,7 +125,7 @@ def _refit(
     _extract(job, wanted, shards, beam_args)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit.run(wanted.options(folder))
-        _LOG.info("%s", fitted.text())
+        _LOG.info("%s", fitted.text().replace(f"{folder}/", "").replace(folder, "the candidate"))
         decision = decide((read_bundle(folder), before.bundle), new, wanted.options(folder))
         wish = Wish(promote=decision.promote, why=f"refit: {decision.reason}")
         outcome = publish(registry, folder, wish, before.history)

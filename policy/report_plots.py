@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
 
 from policy.certify import Certificate
 from policy.report_content import (
@@ -113,6 +113,8 @@ def _points(axes: Axes, content: Content) -> None:
     axes.set_xlabel(f"mean cost per image ({shown(summary.unit)})")
     if min(costs) > 0 and max(costs) > _RATIO * min(costs):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # its own writes in TeX
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(left=0)
     axes.margins(0.08)

@@ -304,3 +304,8 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_path_that_no_worker_sees_is_refused_before_any_job(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is a path of this machine, which no worker sees"):
+        check.run(CheckOptions(**options | {"on": "dataflow"}), [])

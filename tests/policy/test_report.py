@@ -240,6 +240,7 @@ def test_costs_of_many_magnitudes_are_drawn() -> None:
     graph = StageGraph((Stage("x", 0.001, answers=True), Stage("y", 9.0, answers=True)), "ms")
     svg = error_against_cost(of_graph(graph, problem(graph)))
     assert {"x", "y"} <= {(text or "").strip() for text in parse(svg).itertext()}
+    assert "mathdefault" not in svg
 
 
 def test_every_trail_is_in_the_report() -> None:

@@ -213,3 +213,15 @@ def test_an_identity_names_the_path(path: str, generation: int) -> None:
     shard = Shard("a", path, 3, 1.0, generation=generation)
     assert path_of(shard.identity) == path
     assert path_of("something else") == ""
+
+
+@pytest.mark.parametrize("name", ["a.tar", "plain.png"])
+def test_a_shard_is_the_same_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    (here,) = match_shards((f"in/{name}",))
+    (there,) = match_shards((f"{tmp_path}/in/{name}",))
+    assert here == there

@@ -3,6 +3,7 @@
 import posixpath
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from policy.errors import InputError, shown
@@ -30,16 +31,16 @@ def match_shards(patterns: Iterable[str]) -> tuple[Shard, ...]:
     images: dict[str, tuple[str, ImageFile]] = {}
     taken: set[str] = set()
     for pattern, file in matched(patterns):
-        path = file.path
+        path = _everywhere(file.path)
         if path in taken:
             continue
         taken.add(path)
         if _extension(path) in image_files.EXTENSIONS:
             image = ImageFile(path, file.bytes, file.modified, generation=file.generation)
-            images[path] = posixpath.dirname(_below(path, pattern)), image
+            images[path] = posixpath.dirname(_below(file.path, pattern)), image
         else:
             format_of(path)
-            name = posixpath.normpath(_below(path, pattern).removesuffix(_suffix(path)))
+            name = posixpath.normpath(_below(file.path, pattern).removesuffix(_suffix(path)))
             _add(found, Shard(name, path, file.bytes, file.modified, generation=file.generation))
     for shard in image_files.grouped(images.values()):
         _add(found, shard)
@@ -72,6 +73,11 @@ def _add(found: dict[str, Shard], shard: Shard) -> None:
             f"{shown(shard.name)!r}; rename one, or if they lie in different folders, give one "
             "glob above both, so that the folder becomes part of the name"
         )
+
+
+def _everywhere(path: str) -> str:
+    """The path that names the file from any folder, so that a shard's identity does not change."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def _below(path: str, pattern: str) -> str:
