@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -39,7 +38,7 @@ class Child:
     """The side of the process that works. It ends when nobody listens to it any more."""
 
     def __init__(self, connection: Connection) -> None:
-        """Talk over this connection, whose other end never sends anything."""
+        """Talk over this connection, whose other end sends nothing more."""
         self.connection = connection
         self.stops: list[Callable[[], object]] = []
         self.done = threading.Event()
@@ -64,15 +63,15 @@ class Child:
         leave()
 
 
-def serve(packed: bytes, connection: Connection) -> None:
-    """What the process does: the work that is packed, and say at last that all was said.
+def serve(connection: Connection) -> None:
+    """What the process does: the work that it is sent, and say at last that all was said.
 
     It has a session of its own: what interrupts the command ends this by the connection, in order,
     and what was started here, such as a job server, can be ended with it.
     """
     os.setsid()
     logging.disable()  # what happens is said in results; Beam warns while it is imported
-    work: Callable[[Teller], None] = pickle.loads(packed)  # noqa: S301 - our own parent's
+    work: Callable[[Teller], None] = connection.recv()  # imports what it needs
     child = Child(connection)
     leave = partial(end_session, os.getpid())
     threading.Thread(target=child.end_with_listener, args=(leave,), daemon=True).start()
@@ -95,10 +94,11 @@ def results(work: Callable[[Teller], None], seconds: float, take: Callable[[Any]
     """
     context = get_context("spawn")  # a fork would inherit the threads' locks of Beam and torch
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(pickle.dumps(work), theirs), daemon=True)
+    process = context.Process(target=serve, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
     try:
+        ours.send(work)
         _next(ours, monotonic() + START_SECONDS)  # ready
         end = monotonic() + seconds
         while (found := _next(ours, end)) is not None:

@@ -81,7 +81,7 @@ class Chain:
             known = bucket.read(path)
             if known is not None and self._step(known[0], POINTER) >= step:
                 return
-            if bucket.swap(path, content, known[1] if known else 0):
+            if bucket.swap(path, content, known[1] if known else 0) is not None:
                 return
 
     def _step(self, content: bytes, name: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.faults.injector import compiler, is_preloaded, preloaded
+from transforms import at_once
 
 COLUMNS = ("injected", "survived", "torn reads", "lost", "duplicated")
 
@@ -38,6 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     # loaded after the new start, and once, so that a child of this process starts in no time
     for command in ("classify", "extract"):
         importlib.import_module(f"pipelines.{command}")
+    at_once._THREADS = 1  # noqa: SLF001 - operations are counted, so their order must be the same
     from benchmarks.faults.kill_points import (  # noqa: PLC0415
         Tally,
         disturb,

@@ -7,6 +7,7 @@ from gcs.world import Place, decisions, ended, started
 
 from launch.cli import main
 from policy import files
+from policy.errors import Unavailable
 from transforms import bucket
 
 pytestmark = [
@@ -14,6 +15,9 @@ pytestmark = [
     # google-cloud-storage leaves the socket of a refused download to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+TRIES = 5
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +35,24 @@ def there(here: Place, shelf: str) -> Place:
     return world.uploaded(here, shelf, ["networks", "shards", "policy"])
 
 
+def repeated(words: list[str]) -> int:
+    """The exit code of a command that is run again as long as it says that this will help.
+
+    How many requests in a row are tried in TRY_SECONDS depends on how busy the machine is.
+    """
+    for _ in range(TRIES):
+        code = main(words)
+        if code != Unavailable.exit_code:
+            break
+    return code
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_classify_run_in_a_storm_gives_the_same_labels(
     front: Front, here: Place, there: Place, seed: int
 ) -> None:
     front.tell(forget=True, plan={"storm": 0.15, "seed": seed})
-    assert main(there.options("classify", "labels")) == 0
+    assert repeated(there.options("classify", "labels")) == 0
     assert sum(front.failed.values()) > 10
     front.forget()
     assert decisions(f"{there.root}/labels") == decisions(f"{here.root}/labels")
@@ -46,7 +62,7 @@ def test_a_classify_run_in_a_storm_gives_the_same_labels(
 def test_a_result_is_replaced_in_a_storm(front: Front, here: Place, there: Place) -> None:
     assert main(there.options("classify", "labels")) == 0
     front.tell(forget=True, plan={"storm": 0.15, "seed": 2})
-    assert main(there.options("classify", "labels", "--mode", "overwrite")) == 0
+    assert repeated(there.options("classify", "labels", "--mode", "overwrite")) == 0
     assert sum(front.failed.values()) > 10
     front.forget()
     assert decisions(f"{there.root}/labels") == decisions(f"{here.root}/labels")
@@ -56,8 +72,8 @@ def test_a_result_is_replaced_in_a_storm(front: Front, here: Place, there: Place
 @pytest.mark.slow
 def test_a_table_is_made_and_fitted_in_a_storm(front: Front, here: Place, there: Place) -> None:
     front.tell(forget=True, plan={"storm": 0.1, "seed": 3})
-    assert main(there.options("extract", "table")) == 0
-    assert main(there.fit()) == 0
+    assert repeated(there.options("extract", "table")) == 0
+    assert repeated(there.fit()) == 0
     assert sum(front.failed.values()) > 10
     front.forget()
     assert world.policy_of(here.root) == world.policy_of(there.root)
@@ -90,7 +106,10 @@ def test_a_run_in_two_processes_ends_right_in_a_storm(
     front: Front, here: Place, there: Place
 ) -> None:
     front.tell(forget=True, plan={"storm": 0.1, "seed": 4})
-    code, said = ended(started(there.options("classify", "labels", "--workers", "2")))
+    for _ in range(TRIES):
+        code, said = ended(started(there.options("classify", "labels", "--workers", "2")))
+        if code != Unavailable.exit_code:
+            break
     assert code == 0, said
     front.forget()
     assert decisions(f"{there.root}/labels") == decisions(f"{here.root}/labels")

@@ -109,7 +109,8 @@ def test_the_process_says_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(bounded.logging, "disable", lambda: None)
     monkeypatch.setattr(bounded.Child, "end_with_listener", lambda *_: None)
     ours, theirs = Pipe()
-    serve(bounded.pickle.dumps(say_two), theirs)
+    ours.send(say_two)
+    serve(theirs)
     assert [ours.recv() for _ in range(4)] == ["ready", "one", "two", None]
 
 

@@ -246,7 +246,7 @@ def on_cluster(job_server: int, worker_pool: int) -> list[str]:
 def test_a_worker_of_another_process_passes(options: dict[str, Any], job_server: int) -> None:
     port = free_port()
     with started(port, *pool(port)):
-        found = check.run(CheckOptions(**options, wait=120), on_cluster(job_server, port))
+        found = check.run(CheckOptions(**options, wait=500), on_cluster(job_server, port))
     assert found.ok, found.text()
 
 
@@ -264,7 +264,7 @@ def test_a_worker_whose_output_is_a_disk_of_its_own_is_found(
     out.mkdir()
     mount = f'mount -t tmpfs tmpfs {out} && exec "$@"'
     with started(port, "unshare", "-rm", "sh", "-c", mount, "sh", *pool(port)):
-        found = check.run(CheckOptions(**options, wait=120), on_cluster(job_server, port))
+        found = check.run(CheckOptions(**options, wait=500), on_cluster(job_server, port))
     (bad,) = [finding for finding in found.findings if not finding.ok]
     assert bad.check == "output is shared (worker)", found.text()
     assert "where they are lost" in bad.said

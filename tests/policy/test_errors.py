@@ -4,7 +4,7 @@ from policy.errors import MOST_SHOWN, InputError, Stopped, shown
 
 
 def test_every_exception_for_the_user_has_an_exit_code_of_its_own() -> None:
-    kinds = Stopped.__subclasses__()
+    kinds = [kind for kind in Stopped.__subclasses__() if kind.__module__ == Stopped.__module__]
     codes = [InputError.exit_code, *(kind.exit_code for kind in kinds)]
     assert sorted(codes) == [0, 2, 3, 4, 5, 6, 7]
 
