@@ -50,7 +50,7 @@ class TinyBlob:
     generation: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     size: int = 0
-    crc32c: str = ""
+    crc32c: str | None = None
 
     def upload_from_string(
         self, content: bytes, *, if_generation_match: int, checksum: str, **_: object

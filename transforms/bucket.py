@@ -4,11 +4,14 @@ Every request may be made again: a write names the generation that it replaces a
 of its own, so one whose answer was lost is found to be ours, and one that comes late does nothing.
 """
 
+import base64
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from time import monotonic, sleep
 
+import google_crc32c
 from google.api_core.exceptions import (
     Forbidden,
     GoogleAPIError,
@@ -41,6 +44,7 @@ _FIRST_PAUSE = 0.5  # seconds, on average; then twice as long each time
 _CONNECTIONS = 64  # kept for threads that ask at once
 _MOST_TRIES = 10
 _REFUSED = (Forbidden, Unauthorized, DefaultCredentialsError)
+_BROKEN_OFF = (RequestException, DataCorruption, HTTPError)
 _FAILED = (
     GoogleAPIError,
     GoogleAuthError,
@@ -163,14 +167,33 @@ def delete(path: str, generation: int | None = None) -> None:
 
 
 def read(path: str) -> tuple[bytes, int] | None:
-    """An object and its generation; None where there is none."""
-    try:
-        with asked(path):
-            blob = blob_of(path)
-            content = blob.download_as_bytes(checksum="crc32c", **how())
-    except NotFound:
-        return None
-    return content, int(blob.generation)
+    """An object and its generation; None where there is none.
+
+    An answer that breaks off is asked for again: the client does so only for some of them, and what
+    it puts together of two answers may be short.
+    """
+    end = monotonic() + TRY_SECONDS
+    while True:
+        try:
+            with asked(path):
+                blob = blob_of(path)
+                content = blob.download_as_bytes(checksum="crc32c", **how())
+                _check_whole(content, blob)
+        except NotFound:
+            return None
+        except Unavailable as error:
+            if monotonic() > end or not isinstance(error.__cause__, _BROKEN_OFF):
+                raise
+            sleep(_FIRST_PAUSE)
+        else:
+            return content, int(blob.generation)
+
+
+def _check_whole(content: bytes, blob: Blob) -> None:
+    """Raise DataCorruption unless the content has the checksum that came with it."""
+    found = base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+    if blob.crc32c not in (None, found):
+        raise DataCorruption(None, f"{len(content)} bytes came with another checksum than theirs")
 
 
 def stat(path: str) -> Blob | None:

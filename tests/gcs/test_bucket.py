@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from gcs.front import Front
+from google.cloud.storage import Blob
 from tiny_bucket import TinyBucket
 
 from policy.errors import InputError, Unavailable
@@ -107,3 +110,32 @@ def _overtaken(*_: object) -> None:
 def test_a_bucket_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"there is no bucket 'none', or it may not be seen; make"):
         bucket.create("gs://none/a", b"")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_that_there_is_nothing_is_asked_for_again_if_it_breaks_off(
+    front: Front, shelf: str
+) -> None:
+    front.fail(kind="read", fault="cut", first=1, count=1)
+    assert bucket.read(f"{shelf}/nothing") is None
+    assert sum(front.failed.values()) == 1
+
+
+def test_content_of_another_checksum_is_not_taken(
+    shelf: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.replace(f"{shelf}/a", b"content")
+    own, short = Blob.download_as_bytes, [b"", b"con"]
+
+    def broken_off(blob: Blob, **how: Any) -> bytes:
+        content: bytes = own(blob, **how)
+        return short.pop() if short else content
+
+    monkeypatch.setattr(Blob, "download_as_bytes", broken_off)
+    found = bucket.read(f"{shelf}/a")
+    assert found is not None
+    assert found[0] == b"content"
+    monkeypatch.setattr(bucket, "TRY_SECONDS", 0.0)
+    short.append(b"")
+    with pytest.raises(Unavailable, match="0 bytes came with another checksum than theirs"):
+        bucket.read(f"{shelf}/a")
