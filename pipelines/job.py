@@ -1,9 +1,6 @@
 """The job file: what `adalabel nightly` and `adalabel refit` do again and again, said once."""
 
-import posixpath
-import tomllib
 from dataclasses import field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
@@ -12,9 +9,9 @@ from pydantic.dataclasses import dataclass
 from pipelines.fit import FitOptions
 from pipelines.options import RunOptions
 from pipelines.places import Runner
-from policy.errors import InputError, shown
+from policy.errors import InputError
 from policy.schema import STRICT, from_fields
-from transforms.files import read_text
+from transforms.toml_file import at, read_toml
 from transforms.watch import OnAlarm
 
 _NOT_OURS = ("json", "mode")
@@ -128,19 +125,14 @@ class Job:
 
 def read_job(path: str) -> Job:
     """Read a job file, with its paths made absolute; raises InputError if it is not exactly one."""
-    text = read_text(path, "the job file")
-    try:
-        found = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers of many digits
-        raise InputError(f"{path}: not valid TOML: {shown(error)}") from error
+    found, folder = read_toml(path, "the job file")
     job = from_fields(Job, found, path)
-    folder = posixpath.dirname(path if "://" in path else str(Path(path).absolute()))
     return replace(
         job,
-        networks=_at(folder, job.networks),
-        policies=_at(folder, job.policies),
-        input=tuple(_at(folder, pattern) for pattern in job.input),
-        output=_at(folder, job.output).rstrip("/"),
+        networks=at(folder, job.networks),
+        policies=at(folder, job.policies),
+        input=tuple(at(folder, pattern) for pattern in job.input),
+        output=at(folder, job.output).rstrip("/"),
         refit=job.refit and _refit_at(folder, job.refit),
     )
 
@@ -148,11 +140,7 @@ def read_job(path: str) -> Job:
 def _refit_at(folder: str, refit: RefitTable) -> RefitTable:
     return replace(
         refit,
-        table=_at(folder, refit.table).rstrip("/"),
-        input=tuple(_at(folder, pattern) for pattern in refit.input),
-        costs=None if refit.costs is None else _at(folder, refit.costs),
+        table=at(folder, refit.table).rstrip("/"),
+        input=tuple(at(folder, pattern) for pattern in refit.input),
+        costs=None if refit.costs is None else at(folder, refit.costs),
     )
-
-
-def _at(folder: str, path: str) -> str:
-    return path if "://" in path else posixpath.join(folder, path)

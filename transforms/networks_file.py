@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import posixpath
 import re
-import tomllib
 from dataclasses import field, replace
-from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from policy.errors import InputError, shown
+from policy.errors import InputError
 from policy.schema import STRICT, from_fields
-from transforms.files import read_text
 from transforms.images import InputSpec
+from transforms.toml_file import at, read_toml
 
 IMAGENET = "imagenet1k"
 DEFAULT = "DEFAULT"
@@ -72,21 +69,16 @@ class NetworksFile:
 
 def read_networks(path: str) -> NetworksFile:
     """Read a networks file, with its paths made absolute."""
-    text = read_text(path, "the networks file")
-    try:
-        fields = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers of many digits
-        raise InputError(f"{path}: not valid TOML: {shown(error)}") from error
+    fields, folder = read_toml(path, "the networks file")
     networks = from_fields(NetworksFile, fields, path)
-    folder = posixpath.dirname(path if "://" in path else str(Path(path).absolute()))
     return replace(
         networks,
-        classes=networks.classes if networks.classes == IMAGENET else _at(folder, networks.classes),
-        import_path=tuple(_at(folder, entry) for entry in networks.import_path),
+        classes=networks.classes if networks.classes == IMAGENET else at(folder, networks.classes),
+        import_path=tuple(at(folder, entry) for entry in networks.import_path),
         network=tuple(
             network
             if network.weights == DEFAULT
-            else replace(network, weights=_at(folder, network.weights))
+            else replace(network, weights=at(folder, network.weights))
             for network in networks.network
         ),
     )
@@ -109,7 +101,3 @@ def fingerprint(
         "classes": class_names,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _at(folder: str, path: str) -> str:
-    return path if "://" in path else posixpath.join(folder, path)
