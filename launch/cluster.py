@@ -12,7 +12,8 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 
-from policy.errors import InputError, shown
+from pipelines.options import refuse_relative
+from policy.errors import InputError
 
 _ENVIRONMENT = (
     "--environment_type=EXTERNAL --environment_config=HOST:PORT (a pool of workers beside each of "
@@ -55,12 +56,7 @@ def check_paths(options: object) -> None:
     """Raise InputError where options name a file by a path that holds in this folder alone."""
     for name in ("networks", "input", "output"):
         given = getattr(options, name, ())
-        for path in (given,) if isinstance(given, str) else given:
-            if "://" not in path and not Path(path).is_absolute():
-                raise InputError(
-                    f"--{name} {shown(path)}: a cluster's workers have other working folders than "
-                    f"this one; wanted the whole path, such as {Path.cwd() / path}"
-                )
+        refuse_relative(f"--{name}", (given,) if isinstance(given, str) else given)
 
 
 def has_endpoint(flags: Sequence[str]) -> bool:

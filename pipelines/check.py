@@ -1,5 +1,6 @@
 """adalabel check: try everything that a run needs, with one worker where the run would happen."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from pipelines.options import PlaceOptions
 from policy.errors import InputError, Unavailable
 from transforms.findings import Finding, failed
 from transforms.output_probe import Probe, missing_folders
+
+_LOG = logging.getLogger("adalabel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class CheckReceipt:
 
     @property
     def exit_code(self) -> int:
-        """0; 2 where something must be changed; 5 where the same may pass later."""
+        """0; 2 where something must be changed; 5 where the same may pass later; 7: damaged."""
         codes = [finding.exit_code for finding in self.findings if not finding.ok]
         return min(codes, default=0 if self.ok else Unavailable.exit_code)
 
@@ -79,8 +82,14 @@ def run(options: CheckOptions, beam_args: Sequence[str]) -> CheckReceipt:
         tuple(beam_args),
     )
     said: list[Finding | Answered | Taken] = []
+
+    def take(what: Finding | Answered | Taken) -> None:
+        said.append(what)
+        if isinstance(what, Taken) and options.on != "local":
+            _LOG.info("%s took the job; waiting for a worker (--wait %g)", options.on, options.wait)
+
     try:
-        results(partial(check_job, asked), options.wait, said.append)
+        results(partial(check_job, asked), options.wait, take)
     except TimeoutError:
         late = f"within {options.wait:g} s (--wait)"
         text = f"the runner took no job {late}"

@@ -33,6 +33,7 @@ _ADDRESSES = ("job_endpoint", "flink_master")
 """Flags of Beam that say where the launcher must be able to connect to."""
 
 _READABLE = "give a path that can be read here"
+_LACKS = re.compile(r"No module named|Can't get attribute")
 _LINE = re.compile(r"^\s*[\w.]+(?:Error|Exception|Unavailable|Stopped)\b.*$", re.MULTILINE)
 
 
@@ -175,12 +176,13 @@ def _run(wanted: Wanted, beam_args: Sequence[str], teller: Teller) -> str:
 
 def _failed_job(text: str, beam_args: Sequence[str]) -> Finding:
     lines = [line.strip() for line in _LINE.findall(text)] or text.strip().splitlines()
-    return failed("worker", lines[-1], remedy_for(text, beam_args), Unavailable.exit_code)
+    code = InputError.exit_code if _LACKS.search(text) else Unavailable.exit_code
+    return failed("worker", lines[-1], remedy_for(text, beam_args), code)
 
 
 def remedy_for(text: str, beam_args: Sequence[str]) -> str:
     """What to do about a worker that did not start, or failed outside of every check."""
-    if "No module named" in text or "Can't get attribute" in text:
+    if _LACKS.search(text):
         return (
             "the worker lacks this module: install adalabel, and the modules of your networks, as "
             "they are here where its workers start: beside adalabel-worker, or in the image"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.attempts import clean_attempts, clean_bucket, remove_own
+from pipelines.attempts import clean_attempts, clean_bucket, remove_done, remove_own
 from pipelines.claim import LOCK, claimed
 from policy.errors import HandedOver, InputError, shown
 from transforms.commit import Output
@@ -23,11 +23,11 @@ def held(root: str) -> Iterator[Output]:
         try:
             yield place
         except HandedOver:
-            raise  # workers still read the run's own files; the next run removes them
+            raise  # workers still read the run's own files, until a later run finds all done
         except BaseException:
             remove_own(place)
             raise
-        remove_own(place)
+        remove_done(place)
 
 
 def check_place(root: str) -> None:

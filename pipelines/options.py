@@ -138,12 +138,8 @@ class PlaceOptions(MachineOptions):
                 f"--on dataflow: {shown(here[0])} is a path of this machine, which no worker sees; "
                 "wanted gs://bucket/..."
             )
-        relative = [path for path in here if not Path(path).is_absolute()]
-        if relative and self.on != "local":
-            raise InputError(
-                f"--on {self.on}: {shown(relative[0])}: a cluster's workers have other working "
-                "folders than this one; wanted the whole path, also in a list of shards"
-            )
+        if self.on != "local":
+            refuse_relative(f"--on {self.on}", here)
 
     @property
     def runner(self) -> Runner:
@@ -225,6 +221,16 @@ class ShardOptions:
             return shards
         manifest = read_shard_manifest(self.shard_manifest)
         return with_promises(shards, manifest, self.shard_manifest)
+
+
+def refuse_relative(given: str, paths: Iterable[str]) -> None:
+    """Raise InputError, which begins with what was given, if a path holds in this folder alone."""
+    for path in paths:
+        if "://" not in path and not Path(path).is_absolute():
+            raise InputError(
+                f"{given} {shown(path)}: a cluster's workers have other working folders than this "
+                f"one; wanted the whole path, also in a list of shards, such as {Path.cwd() / path}"
+            )
 
 
 def _at_least(least: int, name: str, found: int) -> None:

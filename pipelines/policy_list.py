@@ -26,7 +26,7 @@ class ListReceipt:
     def text(self) -> str:
         """For people."""
         if not self.versions:
-            return f"{self.registry}: no policy was published there yet"
+            return f"{self.registry}: no registry of policies is there; the first publish makes it"
         head = ("", "version", "digest", "published (UTC)", "blessed", "metric", "cost", "promise")
         rows = [head, *(self._row(version) for version in self.versions)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

@@ -31,6 +31,8 @@ class RollbackReceipt:
 
     def text(self) -> str:
         """For people."""
+        if self.before == self.version:
+            return f"{self.registry}: version {self.version.name} is CURRENT already"
         was = f" (was version {self.before.name})" if self.before else ""
         return f"{self.registry}: CURRENT is version {self.version.name} again{was}"
 

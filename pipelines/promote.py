@@ -94,7 +94,7 @@ def publish(
 
 
 def rollback(registry: Registry, to: str | None, why: str) -> Outcome:
-    """Make CURRENT what it took the place of, or the earlier one that `to` names.
+    """Make CURRENT what it took the place of, or the one that `to` names and that was CURRENT.
 
     Raises InputError where there is none, and OutputInUse if CURRENT moved meanwhile.
     """
@@ -106,7 +106,7 @@ def rollback(registry: Registry, to: str | None, why: str) -> Outcome:
             version = _earlier(registry, history, to)
             registry.read(version)  # raises Damaged where it cannot be what labels next
             outcome = Outcome(version=version, before=current_of(history), promoted=True)
-            if _step(chain, history, _Step("rollback", outcome, why)):
+            if version == outcome.before or _step(chain, history, _Step("rollback", outcome, why)):
                 return _placed(registry, outcome)
     raise _busy(registry)
 
@@ -173,8 +173,6 @@ def _earlier(registry: Registry, history: Sequence[Entry], to: str | None) -> Ve
             )
         return before
     found = find(versions_of(history), to, current, registry.root)
-    if found == current:
-        raise InputError(f"{registry.root}: version {found.name} is CURRENT already")
     if found.number not in was_current(history):
         raise InputError(
             f"{registry.root}: version {found.name} never was CURRENT, so nothing can be rolled "

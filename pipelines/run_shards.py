@@ -12,6 +12,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
 import pipelines.mortal_workers  # noqa: F401 - takes the place of Beam's own
+from pipelines.attempts import HANDED_OVER
 from pipelines.progress import progress
 from policy.errors import (
     Alarm,
@@ -81,10 +82,11 @@ def run_shards(
     except _FAILED as error:
         raise as_raised(error) from error
     if pipeline.options.view_as(StandardOptions).no_wait_until_finish:
+        output.keep(HANDED_OVER, b"")
         raise HandedOver(
             f"{output.path}: the job was handed over, and is not waited for. When it has ended, "
             "run the same command without --no_wait_until_finish: it does what is missing and "
-            "writes the manifest. Until then, run nothing into this output."
+            "writes the manifest. A run before that does the same work a second time."
         )
 
 

@@ -22,7 +22,7 @@ class Finding:
     """Whether a check passed, and what was found; if it failed, also what to do.
 
     `exit_code` is that of the command line if nothing else failed: 2 where something must be
-    changed, 5 where the same may pass later, 0 where it passed.
+    changed, 5 where the same may pass later, 7 where a file is damaged, 0 where it passed.
     """
 
     check: str

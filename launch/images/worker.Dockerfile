@@ -24,15 +24,16 @@ RUN apt-get update \
 ENV PATH=/opt/adalabel/bin:$PATH \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 
+# First what adalabel needs, in the locked versions and without the tools of its tests: a layer that
+# no change of adalabel's own code makes again.
 WORKDIR /opt/adalabel/source
-COPY requirements.lock ./
-RUN pip install --no-cache-dir --requirement requirements.lock
-COPY setup.py pyproject.toml LICENSE ./
+COPY requirements.lock setup.py pyproject.toml LICENSE ./
+RUN pip install --no-cache-dir --constraint requirements.lock ".[dataflow]"
 COPY policy policy
 COPY transforms transforms
 COPY pipelines pipelines
 COPY launch launch
-RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --force-reinstall . \
     && python -c "import pipelines.classify, pipelines.extract, launch.cli"
 
 COPY --from=beam /opt/apache/beam /opt/apache/beam

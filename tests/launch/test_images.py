@@ -37,7 +37,7 @@ def test_a_dockerfile_is_as_hadolint_wants_it(path: Path) -> None:
 def test_versions_are_those_of_the_lock() -> None:
     assert argument("BEAM_VERSION") == locked("apache-beam")
     assert argument("CUDA_VERSION") == locked("cuda-toolkit")  # what torch was built for
-    assert "pip install --no-cache-dir --requirement requirements.lock" in WORKER
+    assert 'pip install --no-cache-dir --constraint requirements.lock ".[dataflow]"' in WORKER
     assert locked("torch")
     assert locked("torchvision")
 

@@ -76,7 +76,23 @@ def test_each_container_says_what_it_needs_and_gains_no_rights() -> None:
     for found in EVERY.values():
         assert {"cpu", "memory"} <= found["resources"]["requests"].keys()
         assert "memory" in found["resources"]["limits"]
-        assert found["securityContext"] == {"allowPrivilegeEscalation": False}
+        assert found["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_pods_run_as_one_user_who_is_not_root_as_the_restricted_standard_wants_it() -> None:
+    pods = [template["spec"]["securityContext"] for template in templates()]
+    assert len(pods) == len(list(templates()))
+    assert all(pod["runAsNonRoot"] and pod["runAsUser"] == pod["fsGroup"] != 0 for pod in pods)
+    assert all(pod["seccompProfile"] == {"type": "RuntimeDefault"} for pod in pods)
+    assert len({pod["runAsUser"] for pod in pods}) == 1  # or one could not read another's files
+
+
+def test_the_pool_starts_as_many_threads_as_it_has_cores_and_not_as_its_machine_has() -> None:
+    resources = EVERY["workers"]["resources"]
+    assert resources["limits"]["cpu"] == resources["requests"]["cpu"]
 
 
 def test_long_lived_containers_are_probed() -> None:

@@ -6,11 +6,20 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 
-from pipelines.attempts import OLD_SECONDS, clean_attempts, clean_bucket, remove_own
+from pipelines import attempts
+from pipelines.attempts import (
+    HANDED_OVER,
+    OLD_SECONDS,
+    clean_attempts,
+    clean_bucket,
+    remove_done,
+    remove_own,
+)
 from pipelines.claim import LOCK
 from pipelines.lease import this_machine
 from policy.errors import Unavailable
 from transforms.commit import ATTEMPTS, Output
+from transforms.files import FoundFile
 
 HERE = this_machine()
 RANDOM = "0123456789abcdef"
@@ -157,14 +166,58 @@ def test_a_bucket_loses_a_runs_own_files_at_its_end(removed: list[str]) -> None:
     assert removed == ["gs://b/labels/_attempts/ours"]
 
 
-def test_what_other_runs_left_in_a_bucket_goes_as_they_have_lost_it(removed: list[str]) -> None:
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the bucket: a dead run's list, and that of one that was handed over."""
+    names = ("dead/shards.jsonl", f"handed/{HANDED_OVER}", "handed/shards.jsonl")
+    found = {name: FoundFile(name, 1, 0.0) for name in names}
+    monkeypatch.setattr(attempts, "found_files", lambda _: found)
+
+
+@pytest.mark.usefixtures("listed")
+def test_what_dead_runs_left_in_a_bucket_goes_and_what_a_service_reads_stays(
+    removed: list[str],
+) -> None:
     clean_bucket(Output("gs://b/labels", "ours"))
-    assert removed == ["gs://b/labels/_attempts"]
+    assert removed == ["gs://b/labels/_attempts/dead"]
 
 
+@pytest.mark.usefixtures("listed")
 def test_where_nothing_is_locked_another_run_keeps_its_files(removed: list[str]) -> None:
     clean_bucket(Output("s3://b/labels", "ours"))
     assert not removed
+
+
+@pytest.mark.parametrize(("scheme", "gone"), [("gs", ""), ("s3", "/ours")])
+def test_a_bucket_with_a_whole_result_needs_nothing_of_those_that_hold_it_one_by_one(
+    removed: list[str], scheme: str, gone: str
+) -> None:
+    remove_done(Output(f"{scheme}://b/labels", "ours"))
+    assert removed == [f"{scheme}://b/labels/_attempts{gone}"]
+
+
+def handed(output: Path, age_seconds: float) -> Path:
+    folder = attempt(output, f"{HERE}.{dead_pid()}.{RANDOM}")
+    (folder / HANDED_OVER).touch()
+    then = (output / LOCK).stat().st_mtime - age_seconds
+    for path in (folder / "half.parquet", folder / HANDED_OVER, folder):
+        os.utime(path, (then, then))
+    return folder
+
+
+@pytest.mark.parametrize(("age", "left"), [(0.9, True), (1.1, False)])
+def test_of_a_run_that_was_handed_over_age_decides(output: Path, age: float, left: bool) -> None:  # noqa: FBT001
+    folder = handed(output, age * OLD_SECONDS)
+    assert clean(output) == (not left)
+    assert folder.exists() == left
+
+
+def test_what_was_handed_over_goes_with_a_whole_result(output: Path) -> None:
+    handed(output, 0)
+    attempt(output, "ours")
+    other = attempt(output, f"elsewhere.1.{RANDOM}")
+    remove_done(Output(str(output), "ours"))
+    assert [path.name for path in (output / ATTEMPTS).iterdir()] == [other.name]
 
 
 @pytest.mark.parametrize("error", [BeamIOError("no"), Unavailable("gs://b does not answer")])

@@ -220,11 +220,20 @@ def started(port: int, *command: str) -> Iterator[int]:
             os.killpg(process.pid, 9)
 
 
+JOB_SERVER = """
+import socket
+import sys
+from apache_beam.runners.portability import local_job_service_main
+
+socket.getfqdn = lambda *_: "localhost"  # what workers are to call it; not every name resolves
+local_job_service_main.run(sys.argv[1:])
+"""
+
+
 @pytest.fixture
 def job_server() -> Iterator[int]:
     port = free_port()
-    module = "apache_beam.runners.portability.local_job_service_main"
-    with started(port, sys.executable, "-m", module, "-p", str(port)):
+    with started(port, sys.executable, "-c", JOB_SERVER, "-p", str(port)):
         yield port
 
 

@@ -234,7 +234,7 @@ def test_a_worker_that_dies_is_told_in_one_line(
     assert "\n" not in failed.said
     assert "where its workers start" in failed.remedy
     assert "--setup_file" not in failed.remedy  # --on flink and spark refuse it
-    assert failed.exit_code == 5
+    assert failed.exit_code == 2
 
 
 def test_a_job_that_ends_without_a_report_is_told(

@@ -119,6 +119,6 @@ def test_paths_of_this_machine_are_refused_where_no_worker_sees_them() -> None:
     cluster = RunOptions(on="flink")
     cluster.check_reach(["gs://bucket/a.tar", "/shared/labels"])
     with pytest.raises(
-        InputError, match=r"flink: b\.tar: .* other working folders .* the whole path"
+        InputError, match=r"flink b\.tar: .* other working folders .* the whole path"
     ):
         cluster.check_reach(["/shared/a.tar", "b.tar"])  # as a list file may name it

@@ -80,7 +80,7 @@ def test_the_list_for_machines(say: Say) -> None:
 
 
 def test_the_list_of_an_empty_registry(say: Say) -> None:
-    assert "no policy was published there yet" in say("list")[1]
+    assert "no registry of policies is there" in say("list")[1]
     assert json.loads(say("list", "--json")[1])["current"] is None
 
 
@@ -124,6 +124,8 @@ def test_rolling_back_says_what_is_current_again(say: Say) -> None:
     assert code == 0
     assert re.search(r"CURRENT is version 1 \(.*\) again \(was version 2 \(", out)
     assert say("rollback")[0] == 2
+    assert "version 1 (" in (said := say("rollback", "--to", "1")[1])
+    assert "is CURRENT already" in said
     assert json.loads(say("rollback", "--to", "2", "--json")[1])["version"]["number"] == 2
 
 

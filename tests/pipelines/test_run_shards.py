@@ -1,5 +1,6 @@
 """What a worker raises for the user reaches the user, with its exit code."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +12,12 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from apache_beam.runners.dataflow.internal import apiclient
 
 from launch.runners import local, preset
+from pipelines import attempts
 from pipelines.labels import LABELS
 from pipelines.output import opened
 from pipelines.places import Runner
 from pipelines.run_shards import as_raised, pipeline_of, run_shards
-from policy.errors import HandedOver, InputError, Unavailable
+from policy.errors import HandedOver, InputError, Stopped, Unavailable
 from transforms.careful import DeviceLost
 from transforms.commit import Output
 from transforms.shards import ImageFile, Promise, Shard
@@ -145,8 +147,14 @@ def test_a_job_that_is_not_waited_for_keeps_what_its_workers_read(
     assert job.proto_pipeline.ByteSize() < 100_000
     (kept,) = (root / "_attempts").glob("*/shards.jsonl")
     assert [shard.name for shard in read_list(str(kept))] == ["a"]
+    monkeypatch.setattr(attempts, "alive", lambda _: False)  # the launcher has ended
+    with suppress(Stopped), opened(str(root), "resume", LABELS, {}):
+        assert kept.exists()
+        raise Stopped("half done")
+    assert kept.exists()
     with opened(str(root), "resume", LABELS, {}):
-        assert kept.exists()  # this process still lives; another would remove it
+        assert kept.exists()
+    assert not kept.exists()  # all is done, so nobody needs it
 
 
 def test_what_a_service_says_of_itself_is_no_bug_of_ours() -> None:
