@@ -1,6 +1,6 @@
 """What else happens to a run: processes killed or hanging, no memory, no room, odd clocks.
 
-python -m benchmarks.faults.hazards [--only PART-OF-A-NAME]
+python -m benchmarks.faults.hazards [--only PART-OF-A-NAME …]
 """
 
 import argparse
@@ -255,7 +255,9 @@ def again(bench: Bench) -> tuple[bool, str]:
 def main() -> int:
     """Print the table; the exit code is 1 if some run after a hazard was not as it should be."""
     parser = argparse.ArgumentParser(prog="benchmarks.faults.hazards", description=__doc__)
-    parser.add_argument("--only", default="", help="hazards whose name has this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="hazards whose name has one of these"
+    )
     only, failed = parser.parse_args().only, False
     print("| hazard | the run | torn reads | the same command again |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +268,7 @@ def main() -> int:
             raise RuntimeError("the undisturbed run fails")
         wanted = readers.result(plain.output) or {}
         for number, (name, hazard) in enumerate(HAZARDS.items()):
-            if only in name:
+            if any(part in name for part in only):
                 good, row = _row(hazard, Bench(world, wanted, world / f"output{number}"))
                 failed |= not good
                 print(f"| {name} | {row} |".replace(folder, "…"), flush=True)

@@ -10,7 +10,7 @@ import local_cluster
 import pytest
 from digits import World, make_world
 from local_cluster import Cluster
-from processes import ROOT
+from processes import LOOPBACK, ROOT
 
 FOLDER = Path(__file__).parent
 
@@ -58,7 +58,11 @@ def flink(tmp_path_factory: pytest.TempPathFactory, fails: Path) -> Iterator[Clu
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Spark cluster with two workers."""
-    with local_cluster.spark(tmp_path_factory.mktemp("clusters") / "spark") as cluster:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        local_cluster.spark(tmp_path_factory.mktemp("clusters") / "spark") as cluster,
+    ):
+        patch.setenv("SPARK_LOCAL_IP", LOOPBACK)  # for job servers: not every name resolves
         yield cluster
 
 

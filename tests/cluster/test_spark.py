@@ -1,18 +1,10 @@
-"""What the local runner does, a Spark cluster does too."""
+"""What ends a run on a Spark cluster. That it labels as the local one does: test_spark_docs.py."""
 
 from pathlib import Path
 
 from digits import World, decisions
 from local_cluster import Cluster
 from processes import until
-
-
-def test_spark_labels_as_the_local_runner_does(
-    world: World, spark: Cluster, tmp_path: Path
-) -> None:
-    done = world.run("classify", tmp_path / "labels", "spark", [*spark.flags, *spark.external])
-    assert done.returncode == 0
-    assert decisions(tmp_path / "labels") == world.labelled
 
 
 def test_a_run_that_is_told_to_end_takes_its_job_with_it_and_another_finishes(
