@@ -3,13 +3,15 @@
     ./run test-cluster   # installs the clusters
     .venv/bin/python benchmarks/engines.py [--records 100000] [--runs 1] [--only local-1 flink]
 
-Prints tables for benchmarks/RESULTS.md. Of a run: all seconds, those in which no shard is under way
+Prints tables for benchmarks/RESULTS.md; fails unless every run decided the same of every record
+(label, trail, status). Of a run: all seconds, those in which no shard is under way
 (start and end), the rate in between, and microseconds of all seconds per record. Then where one
 worker's time goes, by a profile of the same step in one thread and without Beam.
 """
 
 import argparse
 import cProfile
+import hashlib
 import json
 import os
 import pstats
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 from speed import describe_machine
@@ -99,6 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as clusters:
         corpus = made(Path(folder), given.records)
         flags: dict[str, list[str]] = {}
+        seen: set[str] = set()
         print(describe_machine())
         print("\n| where | shards | seconds | start and end | records/s between | us/record |")
         print("|---|---|---|---|---|---|")
@@ -113,8 +117,11 @@ def main() -> None:
                     run(corpus, shards, on, workers, flags.get(place, []), number)
                     for number in range(given.runs)
                 ]
-                _print_row(place, shards, corpus.records, runs)
+                _print_row(place, shards, corpus.records, [receipt for receipt, _ in runs])
+                seen.update(decided for _, decided in runs)
             clusters.pop_all().close()
+        if len(seen) != 1:
+            sys.exit("not all runs decided the same")
         _print_profile(corpus)
 
 
@@ -150,14 +157,23 @@ def made(folder: Path, records: int) -> Corpus:
 
 def run(
     corpus: Corpus, shards: int, on: str, workers: int, flags: list[str], number: int
-) -> Mapping[str, Any]:
-    """Label the corpus once; the receipt."""
+) -> tuple[Mapping[str, Any], str]:
+    """Label the corpus once; the receipt, and a digest of what was decided of each record."""
     output = corpus.folder / f"labels-{on}-{workers}-{shards}-{number}"
     ours = ("--networks", corpus.networks, "--policy", corpus.policy, "--output", str(output))
     where = ("--on", on, "--workers", str(workers), "--audit-fraction", "0")
-    return adalabel(
+    receipt = adalabel(
         "classify", *ours, "--input", corpus.glob(shards), *where, "--json", "--", *flags
     )
+    files = sorted(output.glob("*.parquet"))
+    rows = sorted(
+        (row["key"].rpartition("/")[2], row["label"], row["trail"], row["status"])
+        for file in files
+        for row in pq.read_table(file, columns=["key", "label", "trail", "status"]).to_pylist()
+    )
+    if len(rows) != corpus.records:
+        sys.exit(f"{output}: {len(rows)} rows, wanted {corpus.records}")
+    return receipt, hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def adalabel(*arguments: str) -> Any:  # noqa: ANN401 - JSON

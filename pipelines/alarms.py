@@ -24,17 +24,19 @@ _REMEDY = (
 )
 
 
-def check_before(session: Session[LabelsManifest], on_alarm: OnAlarm) -> None:
-    """Raise Alarm if a run that is to stop finds that an alarm stands in what it goes on with.
+def alarm_before(session: Session[LabelsManifest], on_alarm: OnAlarm) -> Alarm | None:
+    """What a run that is to stop raises if an alarm stands in what it goes on with.
 
-    An alarm of the result that stands holds for what is added to it, and not for what replaces it.
+    An alarm of the result that stands holds for what is added to it, and not for what replaces it;
+    a replacement that one stands against is removed.
     """
     if session.mode == "retry-failed" and read_alarm(session.place):
         session.output.create(ALARM, session.place.read(ALARM, "the alarm"))
     alarm = read_alarm(session.output)
-    if alarm and on_alarm == "stop":
-        _abandon(session)
-        raise Alarm(f"{session.place.path}: stopped by an alarm of an earlier run: {_said(alarm)}")
+    if alarm is None or on_alarm != "stop":
+        return None
+    _abandon(session)
+    return Alarm(f"{session.place.path}: stopped by an alarm of an earlier run: {_said(alarm)}")
 
 
 def audit_plan(bundle: Bundle, engine: Engine, fraction: float) -> AuditPlan | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.alarms import (
+    alarm_before,
     audit_plan,
-    check_before,
     check_full,
     compared,
     end,
@@ -101,11 +101,13 @@ def label(
     check_full(bundle, engine, options.on_alarm)
     makers = made_by(options, source)
     with opened(options.output, options.mode, LABELS, makers) as session:
-        check_before(session, options.on_alarm)
+        alarm = alarm_before(session, options.on_alarm)
         records = count_all(shards)
         plan = Plan.of(session, {shard: records[shard.name] for shard in shards}, makers)
+        if alarm and not plan.unpublished:
+            raise alarm
         start = time.monotonic()
-        if plan.to_do:
+        if plan.to_do and not alarm:
             counts = keep_records(session.output, records)
             watch = watch_of(bundle, options.on_alarm, audit, counts, nights)
             wanted = LabelOptions(session.output, options.topk, makers, audit, watch)

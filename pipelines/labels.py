@@ -90,6 +90,13 @@ class Plan:
         done = self.old.keys() | self.new.keys()
         return tuple(shard for shard in self.shards if shard.name not in done)
 
+    @property
+    def unpublished(self) -> set[str]:
+        """The shards that an earlier run has labelled, and was killed before it said so."""
+        if self.session.mode != "resume":
+            return set()
+        return self.old.keys() - (self.session.known.shards.keys() if self.session.known else ())
+
     def statistics(self) -> dict[str, Statistics]:
         """The statistics of all shards that are done by now, in the order of the shards."""
         found = {**self.old, **self._made()}

@@ -154,7 +154,7 @@ def _stopped(job: Job, book: Book, in_use: InUse) -> tuple[Book, Night | None]:
     here = [s for s in found.shards if plan.shards.get(s.name, s.identity) == s.identity]
     if plan.made_by != in_use.made_by:
         here = [shard for shard in here if shard.name in plan.shards]
-    check_alarm(job, plan.policy_version, alarm, len(here))
+    check_alarm(job, plan.policy_version, book.history.alarm(plan.policy), len(here))
     return book, Night(_planned(plan, here), tuple(here), found, alarm, resumed=True)
 
 

@@ -133,7 +133,7 @@ def test_another_policy_ends_the_alarm_and_the_first_one_back_brings_it_back(
     assert len(nights.rows()) == 240
 
 
-def test_a_night_that_was_stopped_under_an_alarm_waits_for_another_policy(
+def test_a_night_that_is_killed_after_its_alarm_publishes_what_it_has_labelled(
     nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards(nights, *(f"n{number:02d}" for number in range(6)))
@@ -145,9 +145,35 @@ def test_a_night_that_was_stopped_under_an_alarm_waits_for_another_policy(
     with pytest.raises(KeyboardInterrupt):
         nights.night()
     monkeypatch.undo()
-    for _ in range(2):
-        code, record = night(nights)
-        assert (code, record.shards) == (6, 0)
+    (folder,) = (nights.folder / "labels/nights").iterdir()
+    labelled = len(list(folder.glob("*.parquet")))
+    assert 0 < labelled < 6
+    receipt = nights.night()
+    record, waits = receipt.nights
+    assert (receipt.exit_code, record.shards, record.waiting) == (6, labelled, 6 - labelled)
+    assert record.alarm
+    assert f"{6 - labelled} shards wait for another policy" in waits.message
+    assert len(nights.rows()) == 40 * labelled
+    code, record = night(nights)
+    assert (code, record.shards) == (6, 0)
+    nights.publish(world.policy)
+    (record,) = nights.night().nights
+    assert (record.exit_code, record.policy_version, record.shards) == (0, 2, 6 - labelled)
+    assert len(nights.rows()) == 240
+
+
+def test_a_night_that_was_stopped_under_an_alarm_is_given_up_for_another_policy(
+    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards(nights, *(f"n{number:02d}" for number in range(6)))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify, "_publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        nights.night()
+    monkeypatch.undo()
     nights.publish(world.policy)
     given_up, record = nights.night().nights
     assert "policy 1 is not in use any more, and an alarm stands against it" in given_up.message

@@ -244,6 +244,30 @@ def test_a_run_after_the_alarm_stops_at_once_or_goes_on_as_it_is_told(
     assert (receipt.reality.alarm, receipt.reality.not_begun) == (alarm, 0)
 
 
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_run_killed_after_its_alarm_publishes_what_was_done_when_it_is_run_again(
+    world: Any, corpus: Corpus, stopped: Path, *, manifest: bool
+) -> None:
+    """Killed before the receipt and the manifest, of which one may still be of an earlier run."""
+    whole = {path.name: path.read_bytes() for path in stopped.glob("*.json")}
+    if manifest:
+        says = json.loads(whole["_manifest.json"])
+        gone = next(iter(says["shards"]))
+        del says["shards"][gone], says["inputs"][gone]
+        (stopped / "_manifest.json").write_text(json.dumps(says))
+    else:
+        (stopped / "_manifest.json").unlink()
+    (stopped / "_receipt.json").unlink()
+    with pytest.raises(Alarm, match=r"were not begun\. What is done stays done"):
+        labelled(world, corpus, stopped, on_alarm="stop")
+    found = json.loads((stopped / "_manifest.json").read_text())
+    assert found == json.loads(whole["_manifest.json"])
+    assert json.loads((stopped / "_receipt.json").read_text())["reality"]["alarm"]
+    assert main(["verify", str(stopped)]) == 0
+    with pytest.raises(Alarm, match="by an alarm of an earlier run"):
+        labelled(world, corpus, stopped, on_alarm="stop")
+
+
 def test_after_an_alarm_warn_finishes_with_the_policy(
     world: Any, corpus: Corpus, stopped: Path
 ) -> None:
