@@ -187,7 +187,8 @@ def test_the_command_of_the_docs_passes(
     assert not (tmp_path / "world/labels").exists()
 
 
-# A job server and a worker pool of their own, as on a cluster: Beam's, in Python.
+# A job server of its own, as on a cluster: Beam's, in Python; and adalabel's pool of workers, as
+# Beam's starts whatever `python` is on the PATH.
 
 
 def free_port() -> int:
@@ -238,8 +239,7 @@ def job_server() -> Iterator[int]:
 
 
 def pool(port: int) -> tuple[str, ...]:
-    module = "apache_beam.runners.worker.worker_pool_main"
-    return (sys.executable, "-m", module, f"--service_port={port}")
+    return (sys.executable, "-m", "launch.worker", "--pool", str(port))
 
 
 def on_cluster(job_server: int, worker_pool: int) -> list[str]:
