@@ -38,28 +38,22 @@ def disturbed(only: str, every: int, doubles: int) -> list[dict[str, str]]:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    ("only", "every", "doubles"),
-    [
-        ("classify fresh", 101, 0),
-        pytest.param("classify fresh", 17, 2, marks=pytest.mark.slow),
-        pytest.param("classify overwrite", 29, 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("only", "every"), [("classify fresh", 23), ("classify overwrite", 37)])
 def test_after_any_fault_readers_see_one_result_and_the_next_run_makes_it_whole(
-    only: str, every: int, doubles: int
+    only: str, every: int
 ) -> None:
-    found = disturbed(only, every, doubles)
-    assert len(found) == 1 + (doubles > 0)
+    found = disturbed(only, every, doubles=2)
+    assert len(found) == 2
     for row in found:
         assert int(row["injected"]) == int(row["survived"]) > 0
         assert [row[what] for what in ("torn reads", "lost", "duplicated")] == ["0", "0", "0"]
 
 
 @needs_compiler
-@pytest.mark.parametrize("every", [37, pytest.param(5, marks=pytest.mark.slow)])
-def test_after_any_fault_a_registry_has_the_old_current_or_the_new(every: int) -> None:
-    command = [sys.executable, "-m", "benchmarks.faults.policies", "--every", str(every)]
+@pytest.mark.slow
+def test_after_any_fault_a_registry_has_the_old_current_or_the_new() -> None:
+    command = [sys.executable, "-m", "benchmarks.faults.policies", "--every", "9"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = rows(run.stdout)

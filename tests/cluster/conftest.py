@@ -1,7 +1,6 @@
 """Clusters that run for all tests here, and what they label."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import local_cluster
 import pytest
 from digits import World, make_world
 from local_cluster import Cluster
-from processes import LOOPBACK, ROOT
+from processes import LOOPBACK
 
 FOLDER = Path(__file__).parent
 
@@ -64,14 +63,3 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     ):
         patch.setenv("SPARK_LOCAL_IP", LOOPBACK)  # for job servers: not every name resolves
         yield cluster
-
-
-@pytest.fixture
-def worker_command(tmp_path: Path) -> str:
-    """adalabel-worker of this tree and interpreter, as one word."""
-    script = tmp_path / "adalabel-worker"
-    script.write_text(
-        f'#!/bin/sh\nexport PYTHONPATH={ROOT}\nexec {sys.executable} -m launch.worker "$@"\n'
-    )
-    script.chmod(0o700)
-    return str(script)

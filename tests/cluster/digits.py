@@ -58,9 +58,14 @@ class World:
         sys.stderr.write(done.stderr)
         return done
 
-    def started(self, cluster: Cluster, output: Path) -> "subprocess.Popen[str]":
-        """A run of classify on a cluster that has labelled some shards and not all."""
-        beam = [*cluster.flags, *cluster.external]
+    def started(
+        self, cluster: Cluster, output: Path, server: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
+        """A run of classify on a cluster that has labelled some shards and not all.
+
+        `server` are the flags of the job server, if not of one that the run starts.
+        """
+        beam = [*(server or cluster.flags), *cluster.external]
         command = self.command("classify", output, cluster.name, beam)
         run = subprocess.Popen(
             command,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import install
-from processes import LOOPBACK, asked, free_port, start, stop, until
+from processes import LOOPBACK, asked, free_port, listens, start, stop, until
 
 # Flink 1.16 and Spark 3.5 look into classes that Java 17 keeps closed
 OPENED = [
@@ -69,13 +69,17 @@ def java(name: str, main: str, *arguments: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that runs: the ports of master, web page and pool; its processes by name."""
+    """A cluster that runs: the ports of master, web page and pool; its processes by name.
+
+    `server` is the port of a job server that runs already, 0 where there is none.
+    """
 
     folder: Path
     name: str
     port: int
     web: int
     pool: int
+    server: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -90,6 +94,12 @@ class Cluster:
             f"--spark_job_server_jar={jar}",
             *(f"--job_server_jvm_properties={each}" for each in driver),
         ]
+
+    @property
+    def endpoint(self) -> list[str]:
+        """In the place of `flags`, for the job server that runs already."""
+        master = f"--flink_master={LOOPBACK}:{self.port}"  # to cancel by
+        return [f"--job_endpoint={LOOPBACK}:{self.server}", master]
 
     @property
     def external(self) -> list[str]:
@@ -119,7 +129,7 @@ def flink(folder: Path) -> Iterator[Cluster]:
     conf = folder / "conf"
     conf.mkdir(parents=True)
     port = free_port()
-    cluster = Cluster(folder, "flink", port, port, free_port())
+    cluster = Cluster(folder, "flink", port, port, free_port(), free_port())
     (conf / "flink-conf.yaml").write_text(_FLINK_CONF.format(rpc=free_port(), rest=cluster.port))
     (conf / "log4j.properties").write_text(_LOG4J)
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
@@ -131,7 +141,17 @@ def flink(folder: Path) -> Iterator[Cluster]:
             cluster.add_taskmanager(name)
         overview = f"http://{LOOPBACK}:{cluster.port}/overview"
         until("two TaskManagers", lambda: asked(overview)["taskmanagers"] == 2)
+        cluster.processes["job-server"] = start(folder, "job-server", _job_server(cluster))
+        until("the job server", lambda: listens(cluster.server))
         yield cluster
+
+
+def _job_server(cluster: Cluster) -> list[str]:
+    """Beam's job server for Flink, as a process of its own."""
+    where = ["--flink-master", f"{LOOPBACK}:{cluster.port}", "--job-host", LOOPBACK]
+    ports = ["--job-port", str(cluster.server), "--artifact-port", "0", "--expansion-port", "0"]
+    jar = str(install.job_server("flink"))
+    return ["java", *OPENED, "-jar", jar, *where, *ports, "--artifacts-dir", str(cluster.folder)]
 
 
 @contextmanager

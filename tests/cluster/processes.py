@@ -69,6 +69,12 @@ def until(what: str, found: Callable[[], Any]) -> Any:
     raise TimeoutError(message)
 
 
+def listens(port: int) -> bool:
+    """Whether somebody does at this port; raises OSError where nobody does."""
+    socket.create_connection((LOOPBACK, port), 5).close()
+    return True
+
+
 def asked(url: str) -> Any:
     """What an HTTP server on the loopback says, as JSON."""
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server

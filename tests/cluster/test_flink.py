@@ -1,9 +1,9 @@
 """What the local runner does, a Flink cluster does too, whatever dies on the way.
 
-That it does so with a pool of workers, and makes the same table, is seen in test_flink_docs.py.
+That it does so with a pool of workers, and with processes that it starts, makes the same table, is
+seen in test_flink_docs.py.
 """
 
-import json
 import os
 import re
 import signal
@@ -20,17 +20,6 @@ def test_two_local_workers_label_as_one_does(world: World, tmp_path: Path) -> No
     assert decisions(tmp_path / "labels") == world.labelled
 
 
-def test_flink_labels_as_the_local_runner_does_with_processes_it_starts(
-    world: World, flink: Cluster, worker_command: str, tmp_path: Path
-) -> None:
-    config = json.dumps({"command": worker_command})
-    environment = ["--environment_type=PROCESS", f"--environment_config={config}"]
-    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *environment])
-    assert done.returncode == 0
-    assert decisions(tmp_path / "labels") == world.labelled
-    assert "500 records" in done.stdout
-
-
 def children(process: int) -> list[int]:
     """The processes that a process has started."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
@@ -40,7 +29,7 @@ def children(process: int) -> list[int]:
 def test_a_taskmanager_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
     world: World, flink: Cluster, tmp_path: Path
 ) -> None:
-    run = world.started(flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels", flink.endpoint)
     victim = flink.processes.pop("taskmanager-1")
     victim.kill()
     victim.wait()
@@ -56,7 +45,7 @@ def test_a_taskmanager_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing
 def test_a_python_worker_that_is_killed_is_replaced_and_the_job_ends_as_if_nothing_had_been(
     world: World, flink: Cluster, tmp_path: Path
 ) -> None:
-    run = world.started(flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels", flink.endpoint)
     os.kill(children(flink.processes["pool"].pid)[0], signal.SIGKILL)
 
     _, said = run.communicate(timeout=300)
@@ -91,7 +80,7 @@ def is_running(process: int) -> bool:
 def test_what_a_worker_raises_for_the_user_reaches_the_user_with_its_exit_code(
     world: World, flink: Cluster, fails: Path, tmp_path: Path
 ) -> None:
-    run = world.started(flink, tmp_path / "labels")
+    run = world.started(flink, tmp_path / "labels", flink.endpoint)
     fails.touch()
     try:
         _, said = run.communicate(timeout=300)
