@@ -152,5 +152,5 @@ def read_flipped(content: bytes, position: int) -> None:
 def test_what_ends_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[__name__]
     dies = {2, 5}
-    monkeypatch.setattr(module, "read_flipped", lambda _, at: os.abort() if at in dies else None)
+    monkeypatch.setattr(module, "read_flipped", lambda _, at: at in dies and os._exit(9))
     assert ends_the_process(bytes(8)) == sorted(dies)
