@@ -14,6 +14,9 @@ from launch.cli import main
 from transforms import bucket
 
 
+pytestmark = pytest.mark.slow
+
+
 @dataclass(frozen=True)
 class Both:
     """The same corpus, table, policy and labels, here and in a bucket; not to be changed."""
@@ -122,7 +125,6 @@ def test_a_damaged_file_in_a_bucket_is_found(both: Both, capsys: pytest.CaptureF
     assert "rows.parquet: 10 bytes, wanted" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_killed_run_started_again_equals_an_undisturbed_one(
     both: Both, module_front: Front
 ) -> None:
@@ -139,7 +141,6 @@ def test_a_killed_run_started_again_equals_an_undisturbed_one(
     assert main(["verify", output]) == 0
 
 
-@pytest.mark.slow
 def test_of_two_runs_at_once_one_ends_and_names_the_other(both: Both, module_front: Front) -> None:
     first = started(both.there.options("classify", "shared"))
     with module_front.held("shared", "shared/rows.parquet"):

@@ -148,6 +148,7 @@ def test_a_write_whose_answers_are_all_lost_is_found_to_stand(
     assert bucket.read(f"{root}/new") == (b"ours", generation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 2, 3])
 @pytest.mark.parametrize("fault", ["503", "lost", "stall"])
 def test_a_large_object_is_written_whole_whichever_request_fails(
