@@ -13,7 +13,6 @@ from gcs.world import Place, decisions, ended, files_below, policy_of, run, star
 from launch.cli import main
 from transforms import bucket
 
-
 pytestmark = pytest.mark.slow
 
 
