@@ -31,6 +31,7 @@ jobmanager.bind-host: 127.0.0.1
 rest.address: 127.0.0.1
 rest.bind-address: 127.0.0.1
 rest.port: {rest}
+io.tmp.dirs: {tmp}
 taskmanager.host: 127.0.0.1
 taskmanager.bind-host: 127.0.0.1
 taskmanager.numberOfTaskSlots: 1
@@ -130,7 +131,11 @@ def flink(folder: Path) -> Iterator[Cluster]:
     conf.mkdir(parents=True)
     port = free_port()
     cluster = Cluster(folder, "flink", port, port, free_port(), free_port())
-    (conf / "flink-conf.yaml").write_text(_FLINK_CONF.format(rpc=free_port(), rest=cluster.port))
+    tmp = folder / "tmp"  # its own: Flink looks through what TaskManagers of this name left there
+    tmp.mkdir()
+    (conf / "flink-conf.yaml").write_text(
+        _FLINK_CONF.format(rpc=free_port(), rest=cluster.port, tmp=tmp)
+    )
     (conf / "log4j.properties").write_text(_LOG4J)
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     command = java("flink", main, "--configDir", str(conf))
