@@ -88,7 +88,7 @@ def run(options: NightlyOptions, beam_args: Sequence[str]) -> NightlyReceipt:
     if _NO_WAIT in beam_args:
         raise InputError(
             f"{_NO_WAIT}: a night has to wait for its job, or no labels become part of the "
-            "manifest, and the next night removes what the job's workers read; leave it out"
+            "manifest; leave it out"
         )
     with held(job.output) as place:
         keep_for_nights(place)
