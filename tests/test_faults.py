@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from printed import rows
 
 from benchmarks.faults import readers
 from benchmarks.faults.injector import compiler
@@ -16,12 +17,6 @@ from policy.rows import LABELS_SCHEMA, OK, parquet_bytes
 ROOT = Path(__file__).parents[1]
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs Linux and a C compiler (cc)")
-
-
-def rows(output: str) -> list[dict[str, str]]:
-    """The table that the benchmark printed, by its columns."""
-    lines = [line.strip("| ").split(" | ") for line in output.splitlines()]
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
 def disturbed(only: str, every: int, doubles: int) -> list[dict[str, str]]:
@@ -60,33 +55,6 @@ def test_after_any_fault_a_registry_has_the_old_current_or_the_new() -> None:
     assert [row["run"] for row in found] == ["publish the first", "publish another", "rollback"]
     for row in found:
         assert int(row["old"]) + int(row["new"]) == int(row["survived"]) == int(row["injected"]) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-def test_after_any_hazard_the_same_command_makes_the_result_whole() -> None:
-    codes = {
-        "one of two workers": "exit code 5: ",
-        "SIGTERM": "exit code 143",
-        "SIGSTOP": "the other run: exit code 4: ",
-        "bundle": "exit code 0",
-        "at once": "exit code 0; exit code 4: ",
-        "clock": "exit code 0",
-        "handles": "exit code ",
-    }
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults.hazards", "--only", *codes],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout
-    found = {row["hazard"]: row["the run"] for row in rows(run.stdout)}
-    assert len(found) == len(codes)
-    for part, how in codes.items():
-        (name,) = (name for name in found if part in name)
-        assert found[name].startswith(how), (name, found[name])
 
 
 CONTENT = parquet_bytes([{"key": "s/0", "status": OK}], LABELS_SCHEMA, {})
