@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from transforms.cores import usable_cores
+from transforms.decode_ahead import DecodeAhead
 from transforms.decode_limits import DEFAULT_LIMITS
 from transforms.decoding import Decoder, HereDecoder
 from transforms.images import InputSpec
 from transforms.isolate import IsolatedDecoder
-from transforms.prepare import DecodeAhead
 from transforms.shards import Record, match_shards, read_records
 
 REPEATS = 5
@@ -27,9 +27,10 @@ def images_per_second(records: list[Record], decoder: Decoder, *, keep_image: bo
     with ThreadPoolExecutor(usable_cores()) as pool:
         ahead = DecodeAhead(SPECS, pool, 128, keep_image=keep_image, decoder=decoder)
         started = time.perf_counter()
-        for row, record in enumerate(records):
-            list(ahead.submit("s", row, record))
-        list(ahead.drain())
+        for _ in ahead.submit("s", 0, records):
+            pass
+        for _ in ahead.drain():
+            pass
         return len(records) / (time.perf_counter() - started)
 
 

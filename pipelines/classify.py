@@ -26,6 +26,7 @@ from pipelines.output import RECEIPT, Session, opened
 from pipelines.policy_source import Source, read_policy
 from pipelines.promise import Reality
 from pipelines.run_shards import count_all, run_shards
+from pipelines.time_spent import time_spent
 from policy.alarm import Nights
 from policy.bundle import Bundle, write_bundle
 from policy.errors import InputError
@@ -215,6 +216,7 @@ def _receipt(output: str, source: Source, outcome: _Outcome) -> ClassifyReceipt:
         newly_labelled=newly_labelled,
         seconds=outcome.seconds,
         images_per_second=newly_labelled / busy if busy else 0.0,
+        time_spent=time_spent(new),
         policy=bundle.digest,
         version=source.version,
         promise=bundle.evidence,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.accounting import Account
 from pipelines.promise import Reality
+from pipelines.time_spent import time_lines
 from pipelines.words import listed
 from policy.bundle import Evidence
 from policy.registry import Version
@@ -19,7 +20,8 @@ class ClassifyReceipt:
     `policy` is the digest that label files name, `version` that of the registry it came from, None
     for a folder. `promise` is what the policy did when it was fitted, `reality` what came of it.
     `newly_labelled` counts the records of this run, `seconds` is all of its time with start-up, and
-    `images_per_second` is the rate from the first shard's start to the last one's end.
+    `images_per_second` is the rate from the first shard's start to the last one's end, and
+    `time_spent` are this run's seconds of all workers by what they did.
     """
 
     output: str
@@ -36,6 +38,7 @@ class ClassifyReceipt:
     newly_labelled: int
     seconds: float
     images_per_second: float
+    time_spent: dict[str, float]
     policy: str
     version: Version | None
     promise: Evidence | None
@@ -61,6 +64,7 @@ class ClassifyReceipt:
             ),
             *self.reality.lines(self.cost, self.unit),
             f"  this run  {this_run}",
+            *time_lines(self.time_spent),
         ]
         if self.promise:
             p = self.promise

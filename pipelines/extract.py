@@ -12,6 +12,7 @@ from pipelines.output import Session, opened
 from pipelines.run_shards import count_all, run_shards
 from pipelines.table import TABLE, extended
 from pipelines.table_plan import Plan, by_shard
+from pipelines.time_spent import time_lines, time_spent
 from policy.errors import InputError
 from policy.table_manifest import TableManifest
 from transforms.commit import Output
@@ -43,7 +44,8 @@ class ExtractOptions(ShardOptions, DryRunOptions, RunOptions):
 class ExtractReceipt:
     """What a run did, and what became of the records of its shards, by this run or an earlier one.
 
-    `unlabelled` counts those without a label.
+    `unlabelled` counts those without a label. `time_spent` are this run's seconds of all workers by
+    what they did.
     """
 
     output: str
@@ -53,9 +55,13 @@ class ExtractReceipt:
     account: Account
     unlabelled: int
     seconds: float
+    time_spent: dict[str, float]
 
     def text(self) -> str:
         """For people."""
+        return "\n".join([self._text(), *time_lines(self.time_spent)])
+
+    def _text(self) -> str:
         ran = ", ".join(self.networks_run) or "nothing (all done before)"
         rejected = self.account.rejected
         return (
@@ -90,6 +96,7 @@ def run(options: ExtractOptions, beam_args: Sequence[str]) -> ExtractReceipt:
             account=account,
             unlabelled=sum(shard["unlabelled"] for shard in statistics),
             seconds=time.monotonic() - start,
+            time_spent=time_spent(plan.made_now()),
         )
         _publish(plan, options, account)
     return receipt

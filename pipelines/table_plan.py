@@ -135,6 +135,11 @@ class Plan:
         """What marks the shards of this run by now, those made again before those that were."""
         return {**self.old, **self._made()}
 
+    def made_now(self) -> list[Says]:
+        """What marks the shards that were done since this plan was made."""
+        before = {**self.old, **self.new}
+        return [says for at, says in self._made().items() if before.get(at) != says]
+
     def publish(self) -> None:
         """Make what is done the result."""
         made = self._made()

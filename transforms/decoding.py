@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from transforms.decode_limits import DEFAULT_LIMITS, BadImage, DecodeLimits
+from transforms.doing import DECODE, RESIZE, doing
 from transforms.images import InputSpec, decode, fit
 
 
@@ -49,8 +50,10 @@ class HereDecoder:
         """Decode, then look at the clock (of this thread's CPU, so that load decides nothing)."""
         started = time.thread_time()
         try:
-            image = decode(encoded, self.limits)
-            pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
+            with doing(DECODE):
+                image = decode(encoded, self.limits)
+            with doing(RESIZE):
+                pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
         except MemoryError as error:
             raise BadImage("memory", "not enough memory to resize the image") from error
         self.limits.check_time(time.thread_time() - started)

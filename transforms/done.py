@@ -34,7 +34,7 @@ def commit_shard(
     marker: str,
     files: Mapping[str, bytes],
     says: Mapping[str, Any],
-    times: Mapping[str, float],
+    times: Mapping[str, Any],
 ) -> Says:
     """Write the Parquet files of a shard and then `marker`, which says that it is done.
 

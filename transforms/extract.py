@@ -16,6 +16,7 @@ from policy.answers import Answers
 from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, account, parquet_bytes
 from policy.table_manifest import answers_path, features_path, marker_path
 from transforms.commit import Output
+from transforms.doing import COPY, doing, here, of_stage
 from transforms.done import Says, commit_shard, done_before
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
@@ -91,12 +92,15 @@ class ExtractStep:
             if stage.name in self.inputs:
                 if stage.name not in inputs:
                     pixels = [item.pixels[stage.name] for item in batch[start:stop]]
-                    inputs[stage.name] = self.engine.input_batch(stage.name, pixels)
+                    with doing(COPY):
+                        inputs[stage.name] = self.engine.input_batch(stage.name, pixels)
                 made[stage.name] = inputs[stage.name]
             elif stage.name not in (network, DECODE):
-                made[stage.name] = self.engine.run(stage.name, made)
-        features = {trunk: self.engine.features(made[trunk]) for trunk in trunks}
-        return self.engine.answer(network, made, self.options.topk), features
+                with doing(of_stage(stage.name)):
+                    made[stage.name] = self.engine.run(stage.name, made)
+        with doing(of_stage(network)):
+            features = {trunk: self.engine.features(made[trunk]) for trunk in trunks}
+            return self.engine.answer(network, made, self.options.topk), features
 
     def reject(self, item: Prepared) -> Row:
         """Nothing but where the record came from and why there is no answer."""
@@ -132,7 +136,7 @@ class ExtractStep:
                 own = [row | row["features"].get(trunk, _NO_FEATURES) for row in rows]
                 path = features_path(trunk, shard.name)
                 files[path] = parquet_bytes(own, FEATURES_SCHEMA, says)
-            times = {"started": started, "finished": time.time()}
+            times = {"started": started, "finished": time.time(), "seconds": here().take()}
             marker = marker_path(network, shard.name)
             done = commit_shard(self.options.output, marker, files, says, times)
         return done

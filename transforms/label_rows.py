@@ -9,6 +9,7 @@ from typing import Any
 from policy.answers import Answers
 from policy.rows import LABELS_SCHEMA, OK, account, parquet_bytes
 from transforms.commit import Output
+from transforms.doing import here
 from transforms.done import Says, commit_shard, done_before
 from transforms.prepare import Prepared
 from transforms.route import Router
@@ -81,7 +82,7 @@ class LabelStep:
         after = self._routers.pop(shard.name, self.router) is not self.router
         says = self._origin(shard) | statistics_of(shard.name, rows) | {AFTER: after}
         files = {f"{shard.name}.parquet": parquet_bytes(rows, LABELS_SCHEMA, says)}
-        times = {"started": started, "finished": time.time()}
+        times = {"started": started, "finished": time.time(), "seconds": here().take()}
         return commit_shard(self.output, f"{shard.name}.json", files, says, times)
 
     def _origin(self, shard: Shard) -> dict[str, Any]:

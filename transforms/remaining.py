@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.doing import COPY, RESIZE, doing, of_stage
 from transforms.images import fit
 from transforms.prepare import Prepared
 from transforms.queues import Batch, pick
@@ -28,17 +29,22 @@ class Remaining:
 
         `done` are the stages that were run for all of these images.
         """
-        batch = pick(waiting, start, stop)
+        with doing(COPY):
+            batch = pick(waiting, start, stop)
         for stage in self.engine.graph.needed((answer,)):
             if stage.name in done or stage.name == DECODE:
                 continue
             if stage.name in self.engine.inputs:
-                pixels = self.pixels(stage.name, batch.items)
-                batch.made[stage.name] = self.engine.input_batch(stage.name, pixels)
-            elif stage.name == answer:
-                batch.got[answer] = self.engine.answer(answer, batch.made, self.k)
-            else:
-                batch.made[stage.name] = self.engine.run(stage.name, batch.made)
+                with doing(RESIZE):
+                    pixels = self.pixels(stage.name, batch.items)
+                with doing(COPY):
+                    batch.made[stage.name] = self.engine.input_batch(stage.name, pixels)
+                continue
+            with doing(of_stage(stage.name)):
+                if stage.name == answer:
+                    batch.got[answer] = self.engine.answer(answer, batch.made, self.k)
+                else:
+                    batch.made[stage.name] = self.engine.run(stage.name, batch.made)
         return batch
 
     def pixels(self, stage: str, items: Sequence[Prepared]) -> list[NDArray[np.uint8]]:

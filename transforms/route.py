@@ -5,7 +5,7 @@ run when it holds a full batch, of images of any shard; what is left in the queu
 `flush` says that no more will come.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from policy.mixture import Routing, answers_used
 from policy.rows import NONFINITE
 from policy.rules import STOP
 from transforms.audit import Auditor, AuditPlan
+from transforms.doing import POLICY, doing
 from transforms.images import InputSpec
 from transforms.prepare import Prepared
 from transforms.queues import Batch, Queue
@@ -126,32 +127,35 @@ class Router:
         for bad in failures:
             yield Routed([items[bad.row]], before, cost, None, bad.status, bad.error)
         for part in parts:
-            yield from self._send(place, part.value)
+            with doing(POLICY):
+                finished = self._send(place, part.value)
+            yield from finished
 
-    def _send(self, place: _Place, batch: Batch) -> Iterator[Routed]:
-        """Send each image, with its new answer, where the policy says."""
+    def _send(self, place: _Place, batch: Batch) -> list[Routed]:
+        """Send each image, with its new answer, where the policy says; those that are finished."""
         arm, before, answer = place
         trail, policy = (*before, answer), self.policy.arms[arm]
-        cost = self.graph.cost(trail)
+        finished: list[Routed] = []
         finite = batch.got[answer].finite
         if not finite.all():
             bad = batch.take(np.flatnonzero(~finite))
             answers, error = bad.got[answer].top(self.topk), f"{answer} gave NaN or infinity"
-            yield Routed(bad.items, trail, cost, answers, NONFINITE, error)
+            cost = self.graph.cost(trail)
+            finished.append(Routed(bad.items, trail, cost, answers, NONFINITE, error))
             batch = batch.take(np.flatnonzero(finite))
         for action, rows in policy.split(batch.got) if batch.items else ():
             if action == STOP:
-                yield from self._finish(arm, trail, batch.take(rows))
+                finished += self._finish(arm, trail, batch.take(rows))
             else:
                 self._wait((arm, trail, action), batch, rows)
+        return finished
 
-    def _finish(self, arm: int, trail: Trail, batch: Batch) -> Iterator[Routed]:
+    def _finish(self, arm: int, trail: Trail, batch: Batch) -> Iterable[Routed]:
         """Label images whose trail ends here."""
         label = self.policy.arms[arm].label(batch.got)
         if self.auditor:
-            yield from self.auditor.finish(batch, trail, label)
-        else:
-            yield Routed(batch.items, trail, self.graph.cost(trail), label.top(self.topk))
+            return self.auditor.finish(batch, trail, label)
+        return [Routed(batch.items, trail, self.graph.cost(trail), label.top(self.topk))]
 
     def _wait(self, place: _Place, batch: Batch, rows: NDArray[np.intp]) -> None:
         """Queue these images for an answer with only what the rest of their way may need."""

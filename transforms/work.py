@@ -6,6 +6,7 @@ Elements of a pipeline are shards, by path; pixels never cross a shuffle. `Shard
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,13 +18,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 from policy.rows import OK
 from transforms.collect import Collector
 from transforms.cores import cores_of_one
+from transforms.decode_ahead import DecodeAhead
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
+from transforms.doing import COMMIT, OTHER, READ, Budget, doing, use
 from transforms.failures import reasons_given
 from transforms.images import InputSpec
 from transforms.isolate import IsolatedDecoder
-from transforms.prepare import HERE, DecodeAhead, Prepared
-from transforms.shards import Shard, read_records
+from transforms.prepare import HERE, Prepared
+from transforms.read_ahead import read_ahead
+from transforms.shards import Record, Shard, read_records
 
 Row = Mapping[str, Any]
 Placed = tuple[Prepared, Row]
@@ -63,12 +67,22 @@ class Step(Protocol):
 class ShardLoop:
     """Runs one step over the shards of a bundle; needs no Beam."""
 
-    def __init__(self, step: Step, pool: Executor, depth: int, decoder: Decoder = HERE) -> None:
-        """Hand records to `step`, prepared on `pool` at most `depth` ahead."""
+    def __init__(
+        self,
+        step: Step,
+        pool: Executor,
+        depth: int,
+        decoder: Decoder = HERE,
+        *,
+        turns: bool = False,
+        budget: Budget | None = None,
+    ) -> None:
+        """Hand records to `step`, prepared on `pool` as DecodeAhead says; `budget` is of here."""
         self.step = step
         self.ahead = DecodeAhead(
-            step.inputs, pool, depth, keep_image=step.keeps_images, decoder=decoder
+            step.inputs, pool, depth, turns=turns, keep_image=step.keeps_images, decoder=decoder
         )
+        self.budget = budget or Budget()
         self.rows: Collector[Row] = Collector()
         self._begun: dict[str, tuple[Shard, float]] = {}
 
@@ -78,28 +92,36 @@ class ShardLoop:
         A shard that another attempt has done meanwhile is left as it is, and so is one that the
         step does not begin.
         """
-        done = self.step.done(shard)
-        if done is not None:
-            yield done
-            return
-        if not self.step.begin(shard):
-            return
-        self._begun[shard.name] = (shard, time.time())
-        records = 0
-        for records, record in enumerate(read_records(shard), start=1):
-            for item in self.ahead.submit(shard.name, records - 1, record):
-                self._take(item)
-                yield from self._write()
-        self.rows.end(shard.name, records)
-        yield from self._write()
+        use(self.budget)
+        with doing(OTHER):
+            done = self.step.done(shard)
+            if done is not None:
+                yield done
+            elif self.step.begin(shard):
+                self._begun[shard.name] = (shard, time.time())
+                yield from self._all_of(shard)
 
     def finish(self) -> Iterator[dict[str, Any]]:
         """Finish all shards read so far."""
-        for item in self.ahead.drain():
-            self._take(item)
-        self._place(self.step.flush())
+        use(self.budget)
+        with doing(OTHER):
+            for item in self.ahead.drain():
+                self._take(item)
+            self._place(self.step.flush())
+            yield from self._write()
+            self.rows.check_empty()
+
+    def _all_of(self, shard: Shard) -> Iterator[dict[str, Any]]:
+        """Read a shard; yield the statistics of those that became whole."""
+        records = 0
+        with closing(read_ahead(read_records(shard))) as lists:
+            for read in _reading(lists):
+                for item in self.ahead.submit(shard.name, records, read):
+                    self._take(item)
+                    yield from self._write()
+                records += len(read)
+        self.rows.end(shard.name, records)
         yield from self._write()
-        self.rows.check_empty()
 
     def _take(self, item: Prepared) -> None:
         if item.status == OK:
@@ -114,7 +136,19 @@ class ShardLoop:
     def _write(self) -> Iterator[dict[str, Any]]:
         for name, rows in self.rows.whole():
             shard, started = self._begun.pop(name)
-            yield self.step.write(shard, rows, started)
+            with doing(COMMIT):
+                done = self.step.write(shard, rows, started)
+            yield done
+
+
+def _reading(lists: Iterator[list[Record]]) -> Iterator[list[Record]]:
+    """The same lists, with the time that is waited for them noted."""
+    while True:
+        with doing(READ):
+            read = next(lists, None)
+        if read is None:
+            return
+        yield read
 
 
 @dataclass(frozen=True)
@@ -142,6 +176,11 @@ class WorkerOptions:
         """What the machine must have, as Beam's resource hints."""
         wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
         return {name: value for name, value in wanted.items() if value}
+
+    @property
+    def turns(self) -> bool:
+        """Whether decoding and networks take turns, as they share cores."""
+        return self.device == "cpu"
 
     def here(self) -> "WorkerOptions":
         """These options on the machine that this is called on, with no number of threads open."""
@@ -174,14 +213,17 @@ class ShardFn(beam.DoFn):
         """Load networks once a process, and start this instance's decoding threads."""
         self.worker = self.worker.here()
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
+        self.budget: Budget | None = None
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder()
 
     def start_bundle(self) -> None:
         """Start with empty queues."""
         step = self.make_step(self.loaded, self.worker, self.pool)
-        depth = 2 * self.worker.batch_size
-        self.loop = ShardLoop(step, self.pool, depth, self.decoder)
+        self.budget = self.budget or Budget()  # it counts from the first bundle on
+        turns = self.worker.turns
+        depth = self.worker.batch_size * (1 if turns else 2)
+        self.loop = ShardLoop(step, self.pool, depth, self.decoder, turns=turns, budget=self.budget)
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
         """Read a shard."""

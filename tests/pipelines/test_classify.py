@@ -81,6 +81,16 @@ def test_the_receipt_adds_up(world: Any, done: tuple[Path, ClassifyReceipt]) -> 
     assert receipt.images_per_second > 0
 
 
+def test_the_time_of_the_worker_is_accounted_for(done: tuple[Path, ClassifyReceipt]) -> None:
+    _, receipt = done
+    wall = receipt.newly_labelled / receipt.images_per_second
+    assert sum(receipt.time_spent.values()) == pytest.approx(wall, rel=0.05, abs=0.05)
+    assert {"decode", "resize", "copy", "policy", "commit"} <= receipt.time_spent.keys()
+    assert any(what.startswith("stage ") for what in receipt.time_spent)
+    assert "% decode" in receipt.text()
+    assert "time  " not in replace(receipt, time_spent={}).text()
+
+
 def test_the_receipt_lies_beside_the_labels(done: tuple[Path, ClassifyReceipt]) -> None:
     output, receipt = done
     written = json.loads((output / "_receipt.json").read_text())

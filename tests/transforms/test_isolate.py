@@ -11,12 +11,12 @@ import pytest
 import tiny
 
 from policy.errors import Unavailable
+from transforms.decode_ahead import DecodeAhead
 from transforms.decode_child import memory_limit
 from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.decoding import HereDecoder
 from transforms.images import InputSpec
 from transforms.isolate import IsolatedDecoder
-from transforms.prepare import DecodeAhead
 from transforms.shards import Record
 from transforms.work import WorkerOptions
 
@@ -73,7 +73,7 @@ def test_the_records_around_a_hostile_one_keep_their_order_and_their_pixels() ->
         items = [
             item
             for row, content in enumerate(contents)
-            for item in ahead.submit("s", row, Record(str(row), content))
+            for item in ahead.submit("s", row, [Record(str(row), content)])
         ]
         items += ahead.drain()
     decoder.close()
@@ -134,7 +134,7 @@ def test_a_child_that_does_not_start_is_no_fault_of_the_image() -> None:
 HANG = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-import transforms.prepare as prepare
+import transforms.decode_ahead as decode_ahead
 from transforms.decode_limits import DecodeLimits
 from transforms.decoding import HereDecoder
 from transforms.shards import Record
@@ -143,10 +143,10 @@ class Hanging(HereDecoder):
     def __call__(self, *args, **options):
         time.sleep(600)
 
-prepare._SLACK_SECONDS = 1
+decode_ahead._SLACK_SECONDS = 1
 pool = ThreadPoolExecutor(1)
-ahead = prepare.DecodeAhead({}, pool, 0, decoder=Hanging(DecodeLimits(seconds=0.1)))
-list(ahead.submit("s", 0, Record("s/the\\x1bone", b"x")))
+ahead = decode_ahead.DecodeAhead({}, pool, 0, decoder=Hanging(DecodeLimits(seconds=0.1)))
+list(ahead.submit("s", 0, [Record("s/the\\x1bone", b"x")]))
 """
 
 
