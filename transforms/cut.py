@@ -45,10 +45,10 @@ def cut(network: nn.Module, modules: tuple[str, ...]) -> tuple[Piece, ...]:
     """
     if not modules:
         return (Piece("", (INPUT,), network),)
-    graph = _trace(network)
+    graph = trace(network)
     ends = {_result(graph): ""}
     for path in modules:
-        node = _last_node(path, graph, network)
+        node = last_node(path, graph, network)
         if node in ends:
             other = repr(ends[node]) if ends[node] else "the network itself"
             raise InputError(f"exit {path!r}: ends where {other} ends; name one of the two")
@@ -94,7 +94,11 @@ class _Tracer(fx.Tracer):
             raise
 
 
-def _trace(network: nn.Module) -> fx.Graph:
+def trace(network: nn.Module) -> fx.Graph:
+    """The calls of a network in evaluation; what torch.fx cannot look into is one call.
+
+    Raises InputError.
+    """
     opaque: set[str] = set()
     while True:
         tracer = _Tracer(opaque)
@@ -114,7 +118,8 @@ def _modules_around(node: fx.Node) -> list[str]:
     return [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
 
 
-def _last_node(path: str, graph: fx.Graph, network: nn.Module) -> fx.Node:
+def last_node(path: str, graph: fx.Graph, network: nn.Module) -> fx.Node:
+    """The last call of the module at this path; raises InputError if there is none."""
     inside = [n for n in graph.nodes if path in _modules_around(n) and n.op != "get_attr"]
     if inside:
         last: fx.Node = inside[-1]

@@ -222,7 +222,7 @@ def load_engine(
     """Load networks as a worker does, with torch's threads set."""
     if worker.threads:
         torch.set_num_threads(worker.threads)
-    return Engine(networks, worker.device, only=only)
+    return Engine(networks, worker.device, only=only, compile_for=worker.compile_for)
 
 
 def _make_step(

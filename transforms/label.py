@@ -34,7 +34,8 @@ def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOption
         )
     if worker.threads:
         torch.set_num_threads(worker.threads)
-    return Engine(networks, worker.device, bundle.heads, only=tuple(bundle.fingerprints))
+    names = tuple(bundle.fingerprints)
+    return Engine(networks, worker.device, bundle.heads, names, worker.compile_for)
 
 
 def check_fits(bundle: Bundle, engine: Engine) -> None:

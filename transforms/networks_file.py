@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import field, replace
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from transforms.toml_file import at, read_toml
 IMAGENET = "imagenet1k"
 DEFAULT = "DEFAULT"
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -24,7 +27,8 @@ class NetworkSpec:
 
     `model` is module:factory on the import path. `weights` is a path (safetensors, or a state dict
     for `torch.load(weights_only=True)`), or DEFAULT for torchvision's own. Without `input`,
-    torchvision's own preprocessing for those weights.
+    torchvision's own preprocessing for those weights. `precision` is that of convolutions and
+    products; what loses by less than fp32 is kept in it.
     """
 
     name: str
@@ -33,6 +37,7 @@ class NetworkSpec:
     input: InputSpec | None = None
     exits: tuple[str, ...] = ()
     kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         """Refuse names that cannot name a folder and factories that cannot be found."""
@@ -92,7 +97,7 @@ def fingerprint(
     It covers the factory's name and arguments, not its source: a factory whose code changes its
     meaning must change its name.
     """
-    parts = {
+    parts: dict[str, object] = {
         "model": spec.model,
         "kwargs": spec.kwargs,
         "weights": weights,
@@ -100,4 +105,6 @@ def fingerprint(
         "exits": spec.exits,
         "classes": class_names,
     }
+    if spec.precision != "fp32":
+        parts["precision"] = spec.precision
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -15,10 +15,13 @@ from policy.graph import IMAGE, Stage, StageGraph
 from policy.heads import Head
 from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
+from transforms.fold import fold
 from transforms.images import InputSpec
 from transforms.networks import Network, class_names, load_network
 from transforms.networks_file import NetworksFile
+from transforms.normalise import Normaliser
 from transforms.probe import probe
+from transforms.ready import Ready, Setting, check_precision, ready
 
 DECODE = "decode"
 """The stage that every image goes through first: from encoded bytes to pixels."""
@@ -38,17 +41,22 @@ class Engine:
         device: str,
         heads: Mapping[str, Head] | None = None,
         only: Collection[str] | None = None,
+        compile_for: int = 0,
     ) -> None:
-        """Load networks (`only` these, by name) and heads, by exit stage."""
+        """Load networks (`only` these, by name) and heads, by exit stage.
+
+        `compile_for`: compile networks for batches of so many images; 0: do not.
+        """
         self.device = usable_device(device)
+        self.setting = Setting(self.device, compile_for)
         self.careful = Careful(str(self.device))
         self.class_names = class_names(networks)
         self.heads = dict(heads or {})
         self.inputs: dict[str, InputSpec] = {}
         self.trunks: dict[str, tuple[str, ...]] = {}
         self.fingerprints: dict[str, str] = {}
-        self._normalisers: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._modules: dict[str, nn.Module] = {}
+        self._normalisers: dict[str, Normaliser] = {}
+        self._modules: dict[str, Ready] = {}
         self._stages = [Stage(DECODE, 0.0, (IMAGE,))]
         for spec in networks.network:
             if only is None or spec.name in only:
@@ -83,7 +91,7 @@ class Engine:
             needs = tuple(of_piece[need] for need in piece.needs)
             of_piece[piece.name] = stage
             self._stages.append(Stage(stage, gmac, needs, answers=not piece.name))
-            self._modules[stage] = piece.to(self.device).to(memory_format=torch.channels_last)
+            self._modules[stage] = ready(piece, network.spec.precision, self.setting)
             head = self.heads.get(f"{stage}.exit")
             if head is not None:
                 size = head.weight.size / 1e9
@@ -93,13 +101,15 @@ class Engine:
 
     def _tried(self, network: Network) -> tuple[tuple[Piece, ...], list[float]]:
         """The pieces of a network and their GMACs, run once on random images."""
+        check_precision(network.spec.precision, self.device)
         with torch.inference_mode():
             random = torch.Generator().manual_seed(0)
             sample = torch.rand((3, 3, *network.input.size), generator=random)
             self._check_classes(network, sample[:1])
-            pieces = cut(network.module, network.spec.exits)
-            check_pieces(network.module, pieces, sample)
-        return pieces, _gmacs(network.module, pieces, network.input)
+            whole = fold(network.module, network.spec.exits, sample)
+            pieces = cut(whole, network.spec.exits)
+            check_pieces(whole, pieces, sample)
+        return pieces, _gmacs(whole, pieces, network.input)
 
     def _check_classes(self, network: Network, sample: torch.Tensor) -> None:
         result = network.module(sample)
@@ -118,15 +128,12 @@ class Engine:
         if stage not in self.inputs:
             self._stages.append(Stage(stage, 0.0, (DECODE,)))
             self.inputs[stage] = spec
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (spec.mean, spec.std))
-            self._normalisers[stage] = (mean.to(self.device), std.to(self.device))
+            self._normalisers[stage] = Normaliser(spec, self.device)
         return stage
 
     def input_batch(self, stage: str, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """Normalised [n, 3, height, width] (channels last) of images [height, width, 3]."""
-        mean, std = self._normalisers[stage]
-        batch = torch.from_numpy(np.stack(pixels)).to(self.device)
-        return (batch.permute(0, 3, 1, 2) - mean) / std
+        return self._normalisers[stage](pixels)
 
     def run(self, stage: str, made: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Run one stage on the tensors that earlier stages made."""

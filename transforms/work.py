@@ -158,8 +158,8 @@ class WorkerOptions:
     batch_size: images per forward pass. decode_threads: threads that decode ahead. threads: torch's
     own on a CPU. Of either, 0: the worker's share of the cores of its machine. device: cpu, cuda or
     cuda:N. limits: what an image may cost to decode. isolate_decode: decode in processes, one for
-    each thread, instead of in the threads. accelerator, min_ram: what the machine must have, as
-    Beam's resource hints say it; empty for whatever there is.
+    each thread, instead of in the threads. compile: compile networks first. accelerator, min_ram:
+    what the machine must have, as Beam's resource hints say it; empty for whatever there is.
     """
 
     batch_size: int
@@ -168,8 +168,14 @@ class WorkerOptions:
     device: str
     limits: DecodeLimits = DEFAULT_LIMITS
     isolate_decode: bool = False
+    compile: bool = False
     accelerator: str = ""
     min_ram: str = ""
+
+    @property
+    def compile_for(self) -> int:
+        """Images that compiled networks take at once; 0 where they are not compiled."""
+        return self.batch_size if self.compile else 0
 
     @property
     def hints(self) -> dict[str, str]:

@@ -174,3 +174,16 @@ def test_what_the_best_leave_over_counts_as_one_class() -> None:
     assert answers.entropy[0] == pytest.approx(np.log(2))
     sure = answers_from_probabilities(np.array([[4]], np.int32), np.array([[1.0]], np.float32))
     assert sure.entropy[0] == 0
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 39, 40, 100])
+@pytest.mark.parametrize("levels", [2, 7, 1000])
+def test_the_best_classes_are_those_of_a_stable_sort_even_where_many_are_equal(
+    levels: int, k: int
+) -> None:
+    rng = np.random.default_rng(levels)
+    logits = rng.integers(0, levels, (200, 40)).astype(np.float32)
+    logits[0], logits[1, 3:] = -INF, -INF
+    logits[0, 7] = 0
+    wanted = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(answers_from_logits(logits, k).classes, wanted)
