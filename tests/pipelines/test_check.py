@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from processes import free_port, listens, until
 
 from launch import cli
 from launch.runners import local
@@ -217,23 +218,6 @@ def test_the_command_of_the_docs_passes(
 # Beam's starts whatever `python` is on the PATH.
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_until_it_listens(port: int) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        else:
-            return
-
-
 @contextmanager
 def started(port: int, *command: str) -> Iterator[int]:
     """A process that listens on this port, while the body runs."""
@@ -241,7 +225,7 @@ def started(port: int, *command: str) -> Iterator[int]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
-            wait_until_it_listens(port)
+            until(f"port {port}", lambda: listens(port))
             yield port
         finally:
             os.killpg(process.pid, 9)
@@ -329,16 +313,9 @@ def test_a_check_that_is_ended_half_way_leaves_nothing(
     flags = on_cluster(job_server, free_port())
     command = [sys.executable, "-m", "launch.cli", "check", *given, "--", *flags]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tiny.FOLDER.parent) as process:
-        wait_until(lambda: bool(list(tmp_path.glob("out/_preflight.*/launcher"))))
+        until("the probe", lambda: list(tmp_path.glob("out/_preflight.*/launcher")))
         process.send_signal(how)
-    wait_until(lambda: not (tmp_path / "out").exists())
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until("the end of the probe", lambda: not (tmp_path / "out").exists())
 
 
 def test_a_path_that_no_worker_sees_is_refused_before_any_job(options: dict[str, Any]) -> None:
