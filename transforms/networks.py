@@ -1,4 +1,8 @@
-"""Loading the user's networks: factories, weights, preprocessing, class names."""
+"""Loading the user's networks: factories, weights, preprocessing, class names.
+
+torchvision is imported where its own networks or names are asked for: it takes two seconds, a
+quarter of what a command needs to start, and many commands and networks do without it.
+"""
 
 import hashlib
 import importlib
@@ -12,7 +16,6 @@ from typing import Any, cast
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import nn
 
 from policy.errors import InputError, shown
@@ -40,7 +43,9 @@ class Network:
 def class_names(networks: NetworksFile) -> tuple[str, ...]:
     """The names of the classes, in class order."""
     if networks.classes == IMAGENET:
-        return tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"])
+        from torchvision import models  # noqa: PLC0415 - see above
+
+        return tuple(models.ResNet18_Weights.DEFAULT.meta["categories"])
     text = read_text(networks.classes, "the class list")
     names = tuple(line.strip() for line in text.splitlines())
     if not names or not all(names):
@@ -90,8 +95,10 @@ def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
 def _torchvision(
     spec: NetworkSpec, factory: Callable[..., nn.Module]
 ) -> tuple[nn.Module, InputSpec, str]:
+    from torchvision import models  # noqa: PLC0415 - see above
+
     try:
-        weights = torchvision.models.get_model_weights(factory).DEFAULT
+        weights = models.get_model_weights(factory).DEFAULT
     except (ValueError, AttributeError) as error:
         raise InputError(
             f"network {spec.name!r}: {spec.model} is not one of torchvision's, so it has no "

@@ -4,11 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from digits import World, decisions
-from processes import ROOT
+from processes import ROOT, write_command
 
 SECONDS = 400
 
@@ -58,8 +57,4 @@ def lay_out(world: World, folder: Path) -> None:
             (folder / name / shard.name).symlink_to(shard)
     (folder / "bin").mkdir()
     for command, module in (("adalabel", "launch.cli"), ("adalabel-worker", "launch.worker")):
-        script = folder / "bin" / command
-        script.write_text(
-            f'#!/bin/sh\nexport PYTHONPATH={ROOT}\nexec {sys.executable} -m {module} "$@"\n'
-        )
-        script.chmod(0o700)
+        write_command(folder / "bin" / command, module)

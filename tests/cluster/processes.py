@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -37,6 +38,14 @@ def start(folder: Path, name: str, command: list[str], **variables: str) -> subp
             stderr=subprocess.STDOUT,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
         )
+
+
+def write_command(script: Path, module: str) -> None:
+    """A module of this tree and interpreter as a command, one word."""
+    script.write_text(
+        f'#!/bin/sh\nexport PYTHONPATH={ROOT}\nexec {sys.executable} -m {module} "$@"\n'
+    )
+    script.chmod(0o700)
 
 
 def end_with_parent() -> None:

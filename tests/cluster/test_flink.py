@@ -4,6 +4,7 @@ That it does so with a pool of workers, and with processes that it starts, makes
 seen in test_flink_docs.py.
 """
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from digits import World, decisions
 from local_cluster import Cluster
-from processes import until
+from processes import until, write_command
 
 
 def test_two_local_workers_label_as_one_does(world: World, tmp_path: Path) -> None:
@@ -66,8 +67,13 @@ def test_a_run_that_is_told_to_end_takes_its_job_with_it_and_another_finishes(
     assert "terminated; run the same command again" in said
     until("the end of the job", lambda: flink.jobs()[job] == "CANCELED")
     until("the end of the job server", lambda: not any(is_running(each) for each in servers))
-    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *flink.external])
+    worker = tmp_path / "adalabel-worker"
+    write_command(worker, "launch.worker")
+    config = json.dumps({"command": str(worker)})
+    started = ["--environment_type=PROCESS", f"--environment_config={config}"]  # by TaskManagers
+    done = world.run("classify", tmp_path / "labels", "flink", [*flink.flags, *started])
     assert done.returncode == 0
+    assert "500 records" in done.stdout
     assert decisions(tmp_path / "labels") == world.labelled
 
 

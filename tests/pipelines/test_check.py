@@ -1,5 +1,6 @@
 """adalabel check as a whole: on this machine, and where workers are not what they should be."""
 
+import logging
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from processes import free_port, listens, until
 
 from launch import cli
 from launch.runners import local
@@ -30,6 +32,8 @@ from transforms.findings import Finding, failed
 BAD = failed("gpu (worker)", "none", "buy one")
 LATE = failed("worker", "killed", "look", 5)
 GOOD = Finding("versions (worker)", ok=True, said="all")
+
+Command = Callable[[list[str]], tuple[int, str, str]]
 
 
 def receipt(*findings: Finding) -> CheckReceipt:
@@ -153,35 +157,58 @@ def test_a_probe_that_cannot_be_removed_is_a_failure(
     assert (found.ok, found.exit_code, found.findings[0].said) == (False, 2, "stays")
 
 
-def test_the_command_tells_all_and_ends_with_the_exit_code(
-    options: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The exit code of a command of this process, and what it says on stdout and on stderr."""
     for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"):
         monkeypatch.setenv(variable, "1000000")
+    monkeypatch.setattr(cli, "_ENDINGS", [])
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        monkeypatch.setattr(logging.root, "handlers", [])  # pytest's, which keep what is logged
+        return cli.main(arguments), *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_tells_all_and_ends_with_the_exit_code(
+    options: dict[str, Any], tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "networks/big.safetensors").unlink()
     arguments = ["check", "--networks", options["networks"], "--output", options["output"]]
-    assert cli.main(arguments) == 2
-    out, err = capsys.readouterr()
-    assert err == ""
+    code, out, err = command(arguments)
+    assert (code, err) == (2, "")
     assert "FAILED  network big (worker): " in out
     assert "checks failed" in out
 
 
-def test_the_command_of_the_docs_passes(
-    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def took_it_and_was_done(_work: object, _seconds: float, take: Callable[[object], None]) -> None:
+    take(Taken())
+    take(Answered("w1"))
+
+
+def test_a_cluster_that_took_the_job_is_told_of_at_once_and_this_machine_is_not(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"):
-        monkeypatch.setenv(variable, "1000000")
+    monkeypatch.setattr(check, "results", took_it_and_was_done)
+    given = ["check", "--networks", options["networks"], "--output", options["output"]]
+    flags = ["--job_endpoint=j:1", "--environment_type=EXTERNAL", "--environment_config=w:5"]
+    code, out, err = command([*given, "--on", "spark", "--wait", "7", "--", *flags])
+    assert (code, err) == (0, "spark took the job; waiting for a worker (--wait 7)\n")
+    assert "took the job" not in out  # which --json leaves to machines
+    assert command(given)[2] == ""
+
+
+def test_the_command_of_the_docs_passes(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
     page = (tiny.FOLDER.parent / "docs/preflight.md").read_text()
-    (command,) = re.findall(r"```sh\n(.*)\n```", page)
+    (words,) = re.findall(r"```sh\n(.*)\n```", page)
     shutil.copytree(world.folder, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world")
     (tmp_path / "world/corpus").symlink_to(".")
-    assert cli.main(shlex.split(command)[1:]) == 0
-    out = capsys.readouterr().out
+    code, out, _ = command(shlex.split(words)[1:])
+    assert code == 0
     assert "all checks passed" in out
     assert "ok      policy (worker): policy " in out
     assert not (tmp_path / "world/labels").exists()
@@ -191,23 +218,6 @@ def test_the_command_of_the_docs_passes(
 # Beam's starts whatever `python` is on the PATH.
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_until_it_listens(port: int) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        else:
-            return
-
-
 @contextmanager
 def started(port: int, *command: str) -> Iterator[int]:
     """A process that listens on this port, while the body runs."""
@@ -215,7 +225,7 @@ def started(port: int, *command: str) -> Iterator[int]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
-            wait_until_it_listens(port)
+            until(f"port {port}", lambda: listens(port))
             yield port
         finally:
             os.killpg(process.pid, 9)
@@ -303,16 +313,9 @@ def test_a_check_that_is_ended_half_way_leaves_nothing(
     flags = on_cluster(job_server, free_port())
     command = [sys.executable, "-m", "launch.cli", "check", *given, "--", *flags]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tiny.FOLDER.parent) as process:
-        wait_until(lambda: bool(list(tmp_path.glob("out/_preflight.*/launcher"))))
+        until("the probe", lambda: list(tmp_path.glob("out/_preflight.*/launcher")))
         process.send_signal(how)
-    wait_until(lambda: not (tmp_path / "out").exists())
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until("the end of the probe", lambda: not (tmp_path / "out").exists())
 
 
 def test_a_path_that_no_worker_sees_is_refused_before_any_job(options: dict[str, Any]) -> None:

@@ -133,49 +133,46 @@ def test_another_policy_ends_the_alarm_and_the_first_one_back_brings_it_back(
     assert len(nights.rows()) == 240
 
 
-def test_a_night_that_is_killed_after_its_alarm_publishes_what_it_has_labelled(
-    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def killed(nights: Nights) -> Nights:
+    """A night of six shards, killed when its alarm has stopped it and before it publishes."""
     shards(nights, *(f"n{number:02d}" for number in range(6)))
 
-    def killed(*_: Any) -> None:
+    def kill(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classify, "_publish", killed)
-    with pytest.raises(KeyboardInterrupt):
-        nights.night()
-    monkeypatch.undo()
-    (folder,) = (nights.folder / "labels/nights").iterdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classify, "_publish", kill)
+        with pytest.raises(KeyboardInterrupt):
+            nights.night()
+    return nights
+
+
+def test_a_night_that_is_killed_after_its_alarm_publishes_what_it_has_labelled(
+    killed: Nights, world: Any
+) -> None:
+    (folder,) = (killed.folder / "labels/nights").iterdir()
     labelled = len(list(folder.glob("*.parquet")))
     assert 0 < labelled < 6
-    receipt = nights.night()
+    receipt = killed.night()
     record, waits = receipt.nights
     assert (receipt.exit_code, record.shards, record.waiting) == (6, labelled, 6 - labelled)
     assert record.alarm
     assert f"{6 - labelled} shards wait for another policy" in waits.message
-    assert len(nights.rows()) == 40 * labelled
-    code, record = night(nights)
+    assert len(killed.rows()) == 40 * labelled
+    code, record = night(killed)
     assert (code, record.shards) == (6, 0)
-    nights.publish(world.policy)
-    (record,) = nights.night().nights
+    killed.publish(world.policy)
+    (record,) = killed.night().nights
     assert (record.exit_code, record.policy_version, record.shards) == (0, 2, 6 - labelled)
-    assert len(nights.rows()) == 240
+    assert len(killed.rows()) == 240
 
 
 def test_a_night_that_was_stopped_under_an_alarm_is_given_up_for_another_policy(
-    nights: Nights, world: Any, monkeypatch: pytest.MonkeyPatch
+    killed: Nights, world: Any
 ) -> None:
-    shards(nights, *(f"n{number:02d}" for number in range(6)))
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(classify, "_publish", killed)
-    with pytest.raises(KeyboardInterrupt):
-        nights.night()
-    monkeypatch.undo()
-    nights.publish(world.policy)
-    given_up, record = nights.night().nights
+    killed.publish(world.policy)
+    given_up, record = killed.night().nights
     assert "policy 1 is not in use any more, and an alarm stands against it" in given_up.message
     assert (record.exit_code, record.policy_version, record.shards) == (0, 2, 6)
-    assert len(nights.rows()) == 240
+    assert len(killed.rows()) == 240
