@@ -4,7 +4,7 @@ Elements of a pipeline are shards, by path; pixels never cross a shuffle. `Shard
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
-from transforms.collect import Collector
+from transforms.collect import Block, Blocks, Collector
 from transforms.cores import cores_of_one
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
@@ -26,8 +26,8 @@ from transforms.prepare import HERE, DecodeAhead, Prepared
 from transforms.shards import Shard, read_records
 
 Row = Mapping[str, Any]
-Placed = tuple[Prepared, Row]
-"""A record and what became of it."""
+Placed = tuple[Sequence[Prepared], Block]
+"""Records, and what became of them, in the same order."""
 
 
 class Step(Protocol):
@@ -47,8 +47,8 @@ class Step(Protocol):
     def flush(self) -> Iterable[Placed]:
         """Finish all that is waiting."""
 
-    def reject(self, item: Prepared) -> Row:
-        """The row of a record that could not be decoded."""
+    def reject(self, item: Prepared) -> Block:
+        """The one row of a record that could not be decoded."""
 
     def done(self, shard: Shard) -> dict[str, Any] | None:
         """The statistics of a shard that is done already."""
@@ -56,8 +56,8 @@ class Step(Protocol):
     def begin(self, shard: Shard) -> bool:
         """Whether to read a shard that is not done; one that is not begun is left undone."""
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
-        """Write a whole shard, begun at this time, rows in record order; return its statistics."""
+    def write(self, shard: Shard, blocks: Blocks[Any], started: float) -> dict[str, Any]:
+        """Write a whole shard, begun at this time; return its statistics."""
 
 
 class ShardLoop:
@@ -69,7 +69,7 @@ class ShardLoop:
         self.ahead = DecodeAhead(
             step.inputs, pool, depth, keep_image=step.keeps_images, decoder=decoder
         )
-        self.rows: Collector[Row] = Collector()
+        self.rows: Collector[Any] = Collector()
         self._begun: dict[str, tuple[Shard, float]] = {}
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
@@ -105,16 +105,16 @@ class ShardLoop:
         if item.status == OK:
             self._place(self.step.take(item))
         else:
-            self._place([(item, self.step.reject(item))])
+            self._place([([item], self.step.reject(item))])
 
     def _place(self, placed: Iterable[Placed]) -> None:
-        for item, row in placed:
-            self.rows.add(item.shard, item.row, row)
+        for items, block in placed:
+            self.rows.add(items, block)
 
     def _write(self) -> Iterator[dict[str, Any]]:
-        for name, rows in self.rows.whole():
+        for name, blocks in self.rows.whole():
             shard, started = self._begun.pop(name)
-            yield self.step.write(shard, rows, started)
+            yield self.step.write(shard, blocks, started)
 
 
 @dataclass(frozen=True)
