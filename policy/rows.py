@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 OK = "ok"
@@ -72,44 +73,65 @@ MOST_ERRORS = 20
 """Distinct errors counted by name; corrupt data can give a new one for every record."""
 
 _REPEATING = {"status", "error", "name", "answer", "trail.list.element"}
+_NUMBERS = {"classes.list.element", "probabilities.list.element", "features.list.element"}
+_SPLIT = "BYTE_STREAM_SPLIT"
 
 
 def parquet_bytes(
     rows: Sequence[Mapping[str, object]], schema: pa.Schema, about: Mapping[str, object]
 ) -> bytes:
-    """Rows as one Parquet file: zstd, page checksums, dictionaries only where values repeat.
+    """Rows as one Parquet file (see `table_bytes`), with an `account` of them in its metadata.
 
-    `about` goes into the file's metadata (see `read_about`), with an `account` of the rows unless
-    it has one.
+    The slow way, for few rows: each is a dict.
     """
-    metadata = {"adalabel": json.dumps(account(rows) | dict(about), sort_keys=True)}
-    table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata))
-    leaves = _leaves(schema)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    return table_bytes(table, account(table) | dict(about))
+
+
+def table_bytes(table: pa.Table, about: Mapping[str, object]) -> bytes:
+    """A table as one Parquet file: zstd, page checksums, dictionaries only where values repeat.
+
+    `about` goes into the file's metadata (see `read_about`). The numbers of answers and features
+    are stored with their first bytes together, then their second, and so on: smaller by a fifth,
+    and faster both ways. Labels are not: not every reader knows it.
+    """
+    metadata = {"adalabel": json.dumps(dict(about), sort_keys=True)}
+    leaves = _leaves(table.schema)
+    ours = not table.schema.equals(LABELS_SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(
-        table,
+        table.replace_schema_metadata(metadata),
         buffer,
         compression="zstd",
         write_page_checksum=True,
         use_dictionary=[leaf for leaf in leaves if leaf in _REPEATING],
+        column_encoding={leaf: _SPLIT for leaf in leaves if ours and leaf in _NUMBERS} or None,
     )
     return buffer.getvalue()
 
 
-def account(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def account(table: pa.Table) -> dict[str, Any]:
     """What became of the records of a shard: how many, by status, and for which errors.
 
     Errors that differ in numbers only count as one, with # for a number. Only the MOST_ERRORS
     commonest are named; the rest are counted under "other".
     """
-    errors = Counter(_NUMBER.sub("#", str(row["error"])) for row in rows if row.get("error"))
+    given = table["error"].drop_null().to_pylist()
+    errors = Counter(_NUMBER.sub("#", error) for error in given if error)
     named = dict(errors.most_common(MOST_ERRORS))
     other = errors.total() - sum(named.values())
     return {
-        "records": len(rows),
-        "statuses": dict(Counter(str(row["status"]) for row in rows)),
+        "records": len(table),
+        "statuses": counts(table["status"]),
         "errors": named | ({"other": other} if other else {}),
     }
+
+
+def counts(column: pa.ChunkedArray) -> dict[Any, int]:
+    """How often each value of a column comes, in the order in which they first do; no nulls."""
+    found = pc.value_counts(column.drop_null())
+    values, times = found.field("values"), found.field("counts")
+    return dict(zip(values.to_pylist(), times.to_pylist(), strict=True))
 
 
 def read_about(schema: pa.Schema) -> dict[str, Any]:

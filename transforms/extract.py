@@ -1,7 +1,7 @@
 """Extraction: every answer and every exit's pooled features for every image, as table files."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from policy.answers import Answers
-from policy.rows import ANSWERS_SCHEMA, FEATURES_SCHEMA, NONFINITE, OK, account, parquet_bytes
+from policy.rows import account, table_bytes
 from policy.table_manifest import answers_path, features_path, marker_path
+from transforms.collect import Blocks
 from transforms.commit import Output
 from transforms.doing import COPY, doing, here, of_stage
 from transforms.done import Says, commit_shard, done_before
+from transforms.extract_table import (
+    Extracted,
+    Outcome,
+    answers_table,
+    features_table,
+    origins,
+    outcomes_of,
+    unlabelled,
+)
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
 from transforms.shards import Shard
@@ -50,7 +60,7 @@ class ExtractStep:
         """Run a batch as soon as there is a full one; a label that is no class is rejected."""
         wrong = self._label_error(item)
         if wrong is not None:
-            yield item, {**_origin(item), "label": None, "status": "label", "error": wrong}
+            yield [item], Extracted([item.key], [None], {}, ("label", wrong))
             return
         self._waiting.append(item)
         if len(self._waiting) >= self.batch_size:
@@ -59,18 +69,16 @@ class ExtractStep:
     def flush(self) -> Iterator[Placed]:
         """Run what is waiting as one last, smaller batch."""
         batch, self._waiting = self._waiting, []
-        rows: list[dict[str, Any]] = [{**_origin(item), "status": OK} for item in batch]
+        if not batch:
+            return
         inputs: dict[str, torch.Tensor] = {}
+        outcomes: dict[str, Outcome] = {}
         for network, trunks in self.engine.trunks.items():
             work = partial(self._run, network, batch, inputs)
             parts, failures = self.engine.careful.run(network, len(batch), work)
-            for part in parts:
-                _fill(rows[part.start : part.stop], network, *part.value)
-            for bad in failures:
-                reason = {"status": bad.status, "error": bad.error}
-                rows[bad.row]["answers"][network] = {**_NOTHING, **reason}
-                rows[bad.row]["features"] |= {key: {**_NO_FEATURES, **reason} for key in trunks}
-        yield from zip(batch, rows, strict=True)
+            outcomes |= outcomes_of(len(batch), network, trunks, parts, failures)
+        keys, labels = [item.key for item in batch], [item.label for item in batch]
+        yield batch, Extracted(keys, labels, outcomes)
 
     @torch.inference_mode()
     def _run(
@@ -102,9 +110,9 @@ class ExtractStep:
             features = {trunk: self.engine.features(made[trunk]) for trunk in trunks}
             return self.engine.answer(network, made, self.options.topk), features
 
-    def reject(self, item: Prepared) -> Row:
+    def reject(self, item: Prepared) -> Extracted:
         """Nothing but where the record came from and why there is no answer."""
-        return {**_origin(item), "label": None}
+        return Extracted([item.key], [None], {}, (item.status, item.error))
 
     def begin(self, _shard: Shard) -> bool:
         """All shards are read."""
@@ -120,22 +128,21 @@ class ExtractStep:
                 return None
         return done
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> Says:
+    def write(self, shard: Shard, blocks: Blocks[Extracted], started: float) -> Says:
         """Write the shard's files of every network, and after each network's what marks it done."""
         done: Says = {}
+        shared, without = origins(blocks), unlabelled(blocks)
         for network, trunks in self.engine.trunks.items():
-            own = [row | row["answers"].get(network, _NOTHING) for row in rows]
+            answers = answers_table(blocks, network, shared)
             says = self._origin(network, shard) | {
                 "shard": shard.name,
-                "unlabelled": sum(row["status"] == OK and row["label"] is None for row in rows),
-                **account(own),
+                "unlabelled": without,
+                **account(answers),
             }
-            answers = parquet_bytes(own, ANSWERS_SCHEMA, says)
-            files = {answers_path(network, shard.name): answers}
+            files = {answers_path(network, shard.name): table_bytes(answers, says)}
             for trunk in trunks:
-                own = [row | row["features"].get(trunk, _NO_FEATURES) for row in rows]
-                path = features_path(trunk, shard.name)
-                files[path] = parquet_bytes(own, FEATURES_SCHEMA, says)
+                features = features_table(blocks, trunk, shared)
+                files[features_path(trunk, shard.name)] = table_bytes(features, says)
             times = {"started": started, "finished": time.time(), "seconds": here().take()}
             marker = marker_path(network, shard.name)
             done = commit_shard(self.options.output, marker, files, says, times)
@@ -149,50 +156,6 @@ class ExtractStep:
         if item.label is not None and item.label >= classes:
             return f"label {item.label} is out of range; the class list has {classes} names"
         return item.label_error
-
-
-_NOTHING: Row = {"classes": None, "probabilities": None, "entropy": None}
-_NO_FEATURES: Row = {"features": None}
-
-
-def _origin(item: Prepared) -> dict[str, Any]:
-    origin = {"key": item.key, "label": item.label, "status": item.status, "error": item.error}
-    return origin | {"answers": {}, "features": {}}
-
-
-def _fill(
-    rows: Sequence[dict[str, Any]],
-    network: str,
-    answers: Answers,
-    features: Mapping[str, NDArray[np.float16]],
-) -> None:
-    """Add a network's columns to the rows of its images, or why there are none.
-
-    Features beyond float16 reject the answer too: an exit that looks at them rejects the image.
-    """
-    finite: dict[str, NDArray[np.bool_]] = {
-        trunk: np.asarray(np.isfinite(pooled).all(axis=1)) for trunk, pooled in features.items()
-    }
-    for number, row in enumerate(rows):
-        bad = [trunk for trunk in features if not finite[trunk][number]]
-        for trunk, pooled in features.items():
-            row["features"][trunk] = {"features": pooled[number]}
-            if trunk in bad:
-                row["features"][trunk] = {**_NO_FEATURES, **_nonfinite(f"{trunk} (as float16)")}
-        if not answers.finite[number]:
-            row["answers"][network] = {**_NOTHING, **_nonfinite(network)}
-        elif bad:
-            row["answers"][network] = {**_NOTHING, **_nonfinite(f"{bad[0]} (as float16)")}
-        else:
-            row["answers"][network] = {
-                "classes": answers.classes[number],
-                "probabilities": answers.probabilities[number],
-                "entropy": answers.entropy[number],
-            }
-
-
-def _nonfinite(what: str) -> Row:
-    return {"status": NONFINITE, "error": f"{what} gave NaN or infinity"}
 
 
 @torch.inference_mode()

@@ -1,22 +1,25 @@
-"""The rows and statistics of a labelled shard: what a router decides, as it is written."""
+"""Labelling step: what a router decides becomes rows, and rows the files of a shard."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policy.answers import Answers
-from policy.rows import LABELS_SCHEMA, OK, account, parquet_bytes
+import pyarrow as pa
+
+from policy.columns import compact
+from policy.rows import OK, table_bytes
+from transforms.collect import Blocks
 from transforms.commit import Output
 from transforms.doing import here
 from transforms.done import Says, commit_shard, done_before
+from transforms.label_table import Labels, audits_of, label_table, statistics_of
 from transforms.prepare import Prepared
 from transforms.route import Router
-from transforms.routed import Compared, Routed
+from transforms.routed import Routed
 from transforms.shards import Shard
 from transforms.watch import AFTER, Watcher
-from transforms.work import Placed, Row
+from transforms.work import Placed
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class LabelStep:
         self.keeps_images = router.keeps_images or (
             full is not None and not full.inputs.keys() <= router.inputs.keys()
         )
-        self.names = router.engine.class_names
+        self.names = pa.array(router.engine.class_names, pa.string())
         self._routers: dict[str, Router] = {}
 
     def begin(self, shard: Shard) -> bool:
@@ -61,7 +64,7 @@ class LabelStep:
 
     def take(self, item: Prepared) -> Iterator[Placed]:
         """Route one image; others may come out with it."""
-        yield from self._place(self._routers.get(item.shard, self.router).feed(item))
+        return self._place(self._routers.get(item.shard, self.router).feed(item))
 
     def flush(self) -> Iterator[Placed]:
         """Route all that is waiting."""
@@ -69,19 +72,21 @@ class LabelStep:
         if self.guard and self.guard.full:
             yield from self._place(self.guard.full.flush())
 
-    def reject(self, item: Prepared) -> Row:
+    def reject(self, item: Prepared) -> Labels:
         """A row without a label."""
-        return {"key": item.key, "status": item.status, "error": item.error}
+        return Labels([item.key], status=item.status, error=item.error)
 
     def done(self, shard: Shard) -> Says | None:
         """The statistics of a shard that is done."""
         return done_before(self.output, f"{shard.name}.json", self._origin(shard))
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> Says:
+    def write(self, shard: Shard, blocks: Blocks[Labels], started: float) -> Says:
         """Write the shard's rows, then its statistics, which mark it done."""
+        audits = audits_of(blocks)
+        table = label_table(blocks, audits, self.names)
         after = self._routers.pop(shard.name, self.router) is not self.router
-        says = self._origin(shard) | statistics_of(shard.name, rows) | {AFTER: after}
-        files = {f"{shard.name}.parquet": parquet_bytes(rows, LABELS_SCHEMA, says)}
+        says = self._origin(shard) | statistics_of(shard.name, table, audits) | {AFTER: after}
+        files = {f"{shard.name}.parquet": table_bytes(table, says)}
         times = {"started": started, "finished": time.time(), "seconds": here().take()}
         return commit_shard(self.output, f"{shard.name}.json", files, says, times)
 
@@ -90,67 +95,18 @@ class LabelStep:
 
     def _place(self, groups: Iterable[Routed]) -> Iterator[Placed]:
         for group in groups:
-            yield from (
-                self._rejected(group)
-                if group.answers is None or group.status != OK
-                else (self._rows(group, group.answers))
-            )
-
-    def _rows(self, group: Routed, answers: Answers) -> Iterator[Placed]:
-        for row, item in enumerate(group.items):
-            best, compared = int(answers.classes[row, 0]), group.audits.get(row)
-            yield (
-                item,
-                {
-                    "key": item.key,
-                    "label": best,
-                    "name": self.names[best],
-                    "classes": answers.classes[row],
-                    "probabilities": answers.probabilities[row],
-                    "answer": group.trail[-1],
-                    "trail": list(group.trail),
-                    "cost": group.cost,
-                    "status": OK,
-                    **(_audit_of(compared) if compared else {}),
-                },
-            )
-
-    def _rejected(self, group: Routed) -> Iterator[Placed]:
-        for item in group.items:
-            yield (
-                item,
-                {
-                    "key": item.key,
-                    "trail": list(group.trail),
-                    "cost": group.cost,
-                    "status": group.status,
-                    "error": group.error,
-                },
-            )
+            yield group.items, _rows(group)
 
 
-def _audit_of(found: Compared) -> Row:
-    """What an audit adds to a row; its cost goes into the statistics alone."""
-    wrong = None if found.full is None else found.disagrees
-    return {"audit": found.full, "disagrees": wrong, "audit_cost": found.cost}
-
-
-def statistics_of(shard: str, rows: list[Row]) -> dict[str, Any]:
-    """Counts of a shard's rows by status, answer and class, and what they cost in total.
-
-    `audited` counts the images compared with the full network, `audit_failed` those that could not
-    be, and `audit_cost` is what both cost beyond `cost`.
-    """
-    audits = [row["audit"] for row in rows if "audit" in row]
-    return {
-        "shard": shard,
-        **account(rows),
-        "exits": dict(Counter(row["answer"] for row in rows if row["status"] == OK)),
-        "got": dict(Counter(answer for row in rows for answer in row.get("trail", ()))),
-        "cost": sum(row.get("cost", 0.0) for row in rows),
-        "predicted": dict(Counter(str(row["label"]) for row in rows if row["status"] == OK)),
-        "audited": sum(full is not None for full in audits),
-        "disagreed": sum(bool(row.get("disagrees")) for row in rows),
-        "audit_failed": audits.count(None),
-        "audit_cost": sum(row.get("audit_cost", 0.0) for row in rows),
-    }
+def _rows(group: Routed) -> Labels:
+    """The rows of images that left the network together; keeps nothing else of them."""
+    answers = group.answers if group.status == OK else None
+    return Labels(
+        [item.key for item in group.items],
+        group.trail,
+        group.cost,
+        compact(answers) if answers else None,
+        group.status,
+        group.error,
+        group.audits,
+    )

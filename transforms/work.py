@@ -4,7 +4,7 @@ Elements of a pipeline are shards, by path; pixels never cross a shuffle. `Shard
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from policy.rows import OK
-from transforms.collect import Collector
+from transforms.collect import Block, Blocks, Collector
 from transforms.cores import cores_of_one
 from transforms.decode_ahead import DecodeAhead
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
@@ -30,8 +30,8 @@ from transforms.read_ahead import read_ahead
 from transforms.shards import Record, Shard, read_records
 
 Row = Mapping[str, Any]
-Placed = tuple[Prepared, Row]
-"""A record and what became of it."""
+Placed = tuple[Sequence[Prepared], Block]
+"""Records, and what became of them, in the same order."""
 
 
 class Step(Protocol):
@@ -51,8 +51,8 @@ class Step(Protocol):
     def flush(self) -> Iterable[Placed]:
         """Finish all that is waiting."""
 
-    def reject(self, item: Prepared) -> Row:
-        """The row of a record that could not be decoded."""
+    def reject(self, item: Prepared) -> Block:
+        """The one row of a record that could not be decoded."""
 
     def done(self, shard: Shard) -> dict[str, Any] | None:
         """The statistics of a shard that is done already."""
@@ -60,8 +60,8 @@ class Step(Protocol):
     def begin(self, shard: Shard) -> bool:
         """Whether to read a shard that is not done; one that is not begun is left undone."""
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
-        """Write a whole shard, begun at this time, rows in record order; return its statistics."""
+    def write(self, shard: Shard, blocks: Blocks[Any], started: float) -> dict[str, Any]:
+        """Write a whole shard, begun at this time; return its statistics."""
 
 
 class ShardLoop:
@@ -83,7 +83,7 @@ class ShardLoop:
             step.inputs, pool, depth, turns=turns, keep_image=step.keeps_images, decoder=decoder
         )
         self.budget = budget or Budget()
-        self.rows: Collector[Row] = Collector()
+        self.rows: Collector[Any] = Collector()
         self._begun: dict[str, tuple[Shard, float]] = {}
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
@@ -118,8 +118,8 @@ class ShardLoop:
             for read in _reading(lists):
                 for item in self.ahead.submit(shard.name, records, read):
                     self._take(item)
-                    yield from self._write()
                 records += len(read)
+                yield from self._write()
         self.rows.end(shard.name, records)
         yield from self._write()
 
@@ -127,17 +127,17 @@ class ShardLoop:
         if item.status == OK:
             self._place(self.step.take(item))
         else:
-            self._place([(item, self.step.reject(item))])
+            self._place([([item], self.step.reject(item))])
 
     def _place(self, placed: Iterable[Placed]) -> None:
-        for item, row in placed:
-            self.rows.add(item.shard, item.row, row)
+        for items, block in placed:
+            self.rows.add(items, block)
 
     def _write(self) -> Iterator[dict[str, Any]]:
-        for name, rows in self.rows.whole():
+        for name, blocks in self.rows.whole():
             shard, started = self._begun.pop(name)
             with doing(COMMIT):
-                done = self.step.write(shard, rows, started)
+                done = self.step.write(shard, blocks, started)
             yield done
 
 

@@ -1,21 +1,27 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from policy.errors import TooManyBad, Unavailable
-from policy.rows import account
+from policy.rows import LABELS_SCHEMA, account
 
+SCHEMA = pa.schema([LABELS_SCHEMA.field("status"), LABELS_SCHEMA.field("error")])
 STATUSES = ("ok", "ok", "ok", "duplicate", "decode", "too_large")
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def shard(name: str, *statuses: str) -> dict[str, Any]:
     """The statistics of a shard with rows of these statuses."""
     rows = [{"status": s, "error": None if s == "ok" else f"because {s}"} for s in statuses]
-    return {"shard": name, **account(rows)}
+    return {"shard": name, **account(table(rows))}
 
 
 def test_records_are_labelled_rejected_for_a_reason_or_duplicates() -> None:
@@ -75,7 +81,7 @@ def test_distinct_errors_are_named_up_to_a_limit_and_counted_beyond() -> None:
     words = [chr(97 + n // 26 % 26) + chr(97 + n % 26) + "x" * (n // 676) for n in numbers]
     rows = [{"status": "decode", "error": f"chunk {word}"} for word in words]
     rows += [{"status": "decode", "error": f"cut at byte {number}"} for number in range(7)]
-    errors = account(rows)["errors"]
+    errors = account(table(rows))["errors"]
     assert len(errors) == 21
     assert errors["cut at byte #"] == 7
     assert (errors["other"], sum(errors.values())) == (1007 - 7 - 19, 1007)

@@ -13,6 +13,7 @@ from policy.rows import (
     OK,
     parquet_bytes,
     read_about,
+    table_bytes,
 )
 
 REJECTED = {"key": "s/bad", "status": "decode", "error": "png: truncated"}
@@ -89,6 +90,25 @@ def test_columns_are_zstd_and_only_those_that_repeat_have_a_dictionary(kind: str
     paths = {column.path_in_schema for column in columns}
     having = {column.path_in_schema for column in columns if column.has_dictionary_page}
     assert having == repeating & paths
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_numbers_of_a_table_are_split_by_byte_and_those_of_labels_read_by_all(
+    kind: str,
+) -> None:
+    group = metadata(parquet_bytes(rows(kind), SCHEMAS[kind], {})).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    split = {c.path_in_schema for c in columns if "BYTE_STREAM_SPLIT" in c.encodings}
+    numbers = {"classes.list.element", "probabilities.list.element", "features.list.element"}
+    paths = {column.path_in_schema for column in columns}
+    assert split == (set() if kind == "labels" else numbers & paths)
+
+
+def test_what_a_table_is_about_is_what_was_given() -> None:
+    table = pa.Table.from_pylist(rows("answers"), schema=ANSWERS_SCHEMA)
+    content = table_bytes(table, {"made_by": "us"})
+    assert read_about(pq.read_schema(io.BytesIO(content))) == {"made_by": "us"}
+    assert pq.read_table(io.BytesIO(content)).equals(table)
 
 
 def test_a_flipped_bit_in_a_page_is_noticed() -> None:

@@ -23,7 +23,7 @@ from policy.rules import STOP, Policy, Rule, always
 from transforms.commit import Output
 from transforms.extract import run_all
 from transforms.label import Label, LabelOptions, load_for_policy
-from transforms.label_rows import LabelStep, statistics_of
+from transforms.label_rows import LabelStep
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import prepare
 from transforms.route import Router
@@ -158,36 +158,10 @@ def test_the_statistics_come_after_the_labels(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("transforms.label_rows.parquet_bytes", crash)
+    monkeypatch.setattr("transforms.label_rows.table_bytes", crash)
     with pytest.raises(KeyboardInterrupt):
         labelled(engine, bundle, shards, tmp_path)
     assert list(tmp_path.rglob("*.json")) == []
-
-
-def test_statistics_count_by_status_exit_and_answer_got() -> None:
-    rows = [
-        {"status": "ok", "answer": "small", "trail": ["exit", "small"], "cost": 2.0, "label": 7},
-        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0, "label": 7}
-        | {"audit": 3, "disagrees": True, "audit_cost": 8.0},
-        {"status": "ok", "answer": "exit", "trail": ["exit"], "cost": 1.0, "label": 2}
-        | {"audit": None, "disagrees": None, "audit_cost": 4.0},
-        {"status": "nonfinite", "trail": ["exit"], "cost": 1.0},
-        {"status": "decode", "error": "cut"},
-    ]
-    assert statistics_of("a", rows) == {
-        "shard": "a",
-        "records": 5,
-        "statuses": {"ok": 3, "nonfinite": 1, "decode": 1},
-        "errors": {"cut": 1},
-        "exits": {"small": 1, "exit": 2},
-        "got": {"exit": 4, "small": 1},
-        "cost": 5.0,
-        "predicted": {"7": 2, "2": 1},
-        "audited": 1,
-        "disagreed": 1,
-        "audit_failed": 1,
-        "audit_cost": 12.0,
-    }
 
 
 def test_an_answer_that_is_not_finite_is_a_row_without_a_label(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from policy.errors import InputError
 from policy.rows import NETWORK, NONFINITE, OK
 from policy.rules import Policy
 from transforms.careful import Careful, DeviceLost
+from transforms.collect import Collector
 from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions, run_all
+from transforms.extract_table import Extracted
 from transforms.label_rows import LabelStep
+from transforms.label_table import Labels
 from transforms.prepare import Prepared
 from transforms.route import Router
 from transforms.routed import Routed
@@ -147,14 +151,10 @@ def test_an_image_that_fails_late_keeps_its_trail_and_what_it_cost(
     assert {group.error for group in groups} == {"big fails: ValueError: odd\\n1"}
     with ThreadPoolExecutor(1) as pool:
         step = LabelStep(Router(policy, counting, 4, 2, pool), Output("nowhere", "run"), {})
-    ((item, row),) = step._place(groups[:1])
-    assert row == {
-        "key": item.key,
-        "trail": [EXIT],
-        "cost": counting.graph.cost((EXIT,)),
-        "status": NETWORK,
-        "error": "big fails: ValueError: odd\\n1",
-    }
+    (((item,), block),) = step._place(groups[:1])
+    cost = counting.graph.cost((EXIT,))
+    error = "big fails: ValueError: odd\\n1"
+    assert block == Labels([item.key], (EXIT,), cost, None, NETWORK, error)
     counting.careful = Careful("cpu")
 
 
@@ -219,9 +219,12 @@ def extracted(engine: Counting, items: Sequence[Prepared], size: int, folder: Pa
     options = TableOptions(Output(str(folder), "run"), None, {name: {} for name in engine.trunks})
     step = ExtractStep(engine, options, size)
     placed = [one for item in items for one in step.take(item)] + list(step.flush())
-    rows = {item.row: row for item, row in placed}
-    ordered = [rows[item.row] for item in items]
-    step.write(tiny.shard("s", folder / "s.tar"), ordered, 0.0)
+    collector, number = Collector[Extracted](), {item.row: n for n, item in enumerate(items)}
+    for some, block in placed:
+        collector.add([replace(item, row=number[item.row]) for item in some], block)
+    collector.end("s", len(items))
+    ((_, blocks),) = collector.whole()
+    step.write(tiny.shard("s", folder / "s.tar"), blocks, 0.0)
     names = ("answers/small", "answers/big", "features/small.block1")
     return [pq.read_table(folder / name / "s.parquet").to_pylist() for name in names]
 

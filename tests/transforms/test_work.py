@@ -1,6 +1,6 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,24 @@ import pytest
 import tiny
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from numpy.typing import NDArray
 
+from transforms.collect import Blocks
 from transforms.prepare import Prepared
 from transforms.shards import Shard, count_records
 from transforms.work import Placed, Row, ShardFn, ShardLoop, WorkerOptions
 
 WORKER = WorkerOptions(batch_size=3, decode_threads=2, threads=0, device="cpu")
+
+
+@dataclass(frozen=True)
+class Said:
+    """The keys and statuses of records that were finished together."""
+
+    rows: Sequence[Row]
+
+    def take(self, rows: NDArray[np.intp]) -> "Said":
+        return Said([self.rows[row] for row in rows])
 
 
 class Keys:
@@ -35,10 +47,11 @@ class Keys:
 
     def flush(self) -> Iterator[Placed]:
         batch, self.waiting = self.waiting, []
-        yield from ((item, {"key": item.key, "status": "ok"}) for item in batch)
+        if batch:
+            yield batch, Said([{"key": item.key, "status": "ok"} for item in batch])
 
-    def reject(self, item: Prepared) -> Row:
-        return {"key": item.key, "status": item.status}
+    def reject(self, item: Prepared) -> Said:
+        return Said([{"key": item.key, "status": item.status}])
 
     def done(self, shard: Shard) -> dict[str, Any] | None:
         del shard
@@ -47,8 +60,10 @@ class Keys:
     def begin(self, _: Shard) -> bool:
         return True
 
-    def write(self, shard: Shard, rows: list[Row], started: float) -> dict[str, Any]:
+    def write(self, shard: Shard, blocks: Blocks[Said], started: float) -> dict[str, Any]:
         assert started > 0
+        one_by_one = [row for block in blocks.blocks for row in block.rows]
+        rows = [one_by_one[place] for place in blocks.place_of]
         assert shard.name not in self.written
         self.written[shard.name] = rows
         return {"shard": shard.name, "keys": [row["key"] for row in rows]}
@@ -58,7 +73,9 @@ class Forgetful(Keys):
     """A step that loses an image."""
 
     def flush(self) -> Iterator[Placed]:
-        yield from list(super().flush())[1:]
+        for batch, block in super().flush():
+            kept = np.arange(1, len(batch))
+            yield batch[1:], block.take(kept)
 
 
 @pytest.fixture
