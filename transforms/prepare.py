@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from policy.errors import Unavailable, shown
 from policy.rows import OK
@@ -40,7 +39,7 @@ class Prepared:
     label_error: str | None = None
     status: str = OK
     error: str | None = None
-    image: Image.Image | None = None
+    image: NDArray[np.uint8] | None = None
     pixels: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 

@@ -8,8 +8,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from transforms.images import InputSpec, decode, fit
+from transforms.images import InputSpec, decode
 from transforms.prepare import DecodeAhead, Prepared, prepare
+from transforms.resize import fit
 from transforms.shards import Record
 
 SPECS = {
