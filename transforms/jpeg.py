@@ -1,8 +1,8 @@
 """JPEGs decoded fast, and no larger than is asked for: by simplejpeg, at M/8 of their size.
 
 libjpeg makes an image of M/8 of its size from M x M of each block's 8 x 8 frequencies. It has fast
-code for M = 1, 2, 4 and 8 only: the others cost more than decoding all and resizing it (measured
-by benchmarks/decoding.py).
+code for M = 1, 2, 4 and 8; the others gain nothing over the next of these (measured by
+benchmarks/decoding.py), and Pillow, which the tests compare with, has only these.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """From decoded pixels to those a network wants: one resize and one crop for each input.
 
-By torch, whose antialiased resize of 8-bit pixels took a quarter to a half of Pillow's time and
-differs from it by 1 in one value of a hundred or fewer (benchmarks/decoding.py).
+By torch, whose antialiased resize of 8-bit pixels takes a quarter of Pillow's time or less
+(benchmarks/decoding.py) and differs from it by rounding: by 1 in one of a hundred values or fewer.
 """
 
 import numpy as np
