@@ -26,6 +26,7 @@ setup(
         "safetensors>=0.4",
         "scikit-learn>=1.5",
         "scipy>=1.13",
+        "simplejpeg>=1.8",
         "threadpoolctl>=3.5",
         "torch>=2.6",
         "torchvision>=0.21",

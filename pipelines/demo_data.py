@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from pipelines import demo_networks
 from policy.split import split
-from transforms.images import InputSpec, fit
+from transforms.images import InputSpec
+from transforms.resize import fit
 
 SIDES = {"small": 8, "medium": 16, "large": 32}
 """The networks, cheapest first, and the side in pixels of what they see."""
@@ -115,5 +116,5 @@ def train(name: str, side: int, digits: Digits, seed: int) -> torch.nn.Module:
 def _inputs(images: NDArray[np.uint8], side: int) -> torch.Tensor:
     """[n, 3, side, side], made as a worker would make them."""
     spec = InputSpec(resize=(side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    pixels = np.stack([fit(Image.fromarray(image).convert("RGB"), spec) for image in images])
+    pixels = np.stack([fit(np.stack([image] * 3, axis=-1), spec) for image in images])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).sub(0.5).div(0.5)

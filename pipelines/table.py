@@ -8,6 +8,7 @@ from policy.errors import InputError
 from policy.graph import StageGraph
 from policy.table_manifest import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
 from transforms.commit import existing
+from transforms.networks_file import DECODED_OTHERWISE
 from transforms.stages import Engine
 
 PARQUET = ".parquet"
@@ -94,7 +95,7 @@ def _check_same_kind(table: str, known: TableManifest, ours: TableManifest) -> N
             raise InputError(
                 f"{table}: holds answers of another network {name!r} (fingerprint "
                 f"{before.fingerprint}, now {network.fingerprint}); rename the network or choose "
-                "another --output"
+                f"another --output. {DECODED_OTHERWISE}"
             )
 
 

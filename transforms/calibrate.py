@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 
 from policy.graph import Stage
 from policy.heads import Head
 from policy.table import exit_of
 from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
-from transforms.images import decode, fit
+from transforms.images import decode
+from transforms.resize import fit
 from transforms.stages import DECODE, Engine
 
 WARM_UP = 2
@@ -48,7 +49,7 @@ def measure_stages(
     no head for it: what a head costs does not depend on its weights, so fitting comes later.
     """
     batch = [encoded[i % len(encoded)] for i in range(batch_size)]
-    decoding = partial(pool.map, partial(decode, limits=limits), batch)
+    decoding = partial(pool.map, partial(decode, limits=limits, side=engine.decode_side), batch)
     images = list(decoding())
     trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}
     made: dict[str, torch.Tensor] = {}
@@ -87,8 +88,8 @@ def _random_exit(
 def _work_of(
     stage: Stage,
     engine: Engine,
-    decoding: Callable[[], Iterable[Image.Image]],
-    images: Sequence[Image.Image],
+    decoding: Callable[[], Iterable[NDArray[np.uint8]]],
+    images: Sequence[NDArray[np.uint8]],
     made: Mapping[str, torch.Tensor],
     pool: Executor,
 ) -> Callable[[], object]:

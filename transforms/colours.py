@@ -1,33 +1,38 @@
 """One conversion to upright 8-bit RGB for each way in which files store pixels: docs/images.md."""
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 _SIXTEEN_BIT = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_Pixels = NDArray[np.uint8]
+_UPRIGHT: dict[int, Callable[[_Pixels], _Pixels]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
 }
+"""What each EXIF orientation needs (EXIF 2.3, tag 0x0112)."""
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image; raises what Pillow raises where it knows no conversion."""
-    turn = _turn(image)
-    rgb = _rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to turn by EXIF, or XMP where EXIF is silent; malformed metadata turn nothing."""
+def upright(image: Image.Image, pixels: _Pixels) -> _Pixels:
+    """Turn an image's pixels by EXIF, or XMP where EXIF is silent; malformed ones turn nothing."""
     try:
-        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - Pillow parses EXIF only now, and raises all kinds
-        return None
+        turn = None
+    return np.ascontiguousarray(turn(pixels)) if turn else pixels
+
+
+def rgb(image: Image.Image) -> _Pixels:
+    """Decode an opened image [height, width, 3]; raises what Pillow raises."""
+    image.load()
+    return np.array(_rgb(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -7,19 +7,19 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from transforms.decode_limits import DEFAULT_LIMITS, BadImage, DecodeLimits
 from transforms.doing import DECODE, RESIZE, doing
-from transforms.images import InputSpec, decode, fit
+from transforms.images import InputSpec, decode
+from transforms.resize import fit
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pixels of some inputs, [height, width, RGB], and the image where it was asked for."""
+    """The pixels of some inputs, and of the image where it was asked for: [height, width, RGB]."""
 
     pixels: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-    image: Image.Image | None = None
+    image: NDArray[np.uint8] | None = None
 
 
 class Decoder(Protocol):
@@ -40,24 +40,36 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class HereDecoder:
-    """Decodes in the calling thread: a crash ends the process, and a hang cannot be ended."""
+    """Decodes in the calling thread: a crash ends the process, and a hang cannot be ended.
+
+    `side`: pixels that the shorter side of a JPEG is decoded to at least; None: full size.
+    """
 
     limits: DecodeLimits = DEFAULT_LIMITS
+    side: int | None = None
 
     def __call__(
         self, encoded: bytes, inputs: Mapping[str, InputSpec], *, keep_image: bool
     ) -> Decoded:
         """Decode, then look at the clock (of this thread's CPU, so that load decides nothing)."""
         started = time.thread_time()
-        try:
-            with doing(DECODE):
-                image = decode(encoded, self.limits)
-            with doing(RESIZE):
-                pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
-        except MemoryError as error:
-            raise BadImage("memory", "not enough memory to resize the image") from error
+        with doing(DECODE):
+            image = decode(encoded, self.limits, self.side)
+        decoded = fitted(image, inputs, keep_image=keep_image)
         self.limits.check_time(time.thread_time() - started)
-        return Decoded(pixels, image if keep_image else None)
+        return decoded
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def fitted(
+    image: NDArray[np.uint8], inputs: Mapping[str, InputSpec], *, keep_image: bool
+) -> Decoded:
+    """Fit a decoded image for each input. Raises BadImage "memory"."""
+    try:
+        with doing(RESIZE):
+            pixels = {stage: fit(image, spec) for stage, spec in inputs.items()}
+    except (MemoryError, RuntimeError) as error:  # the latter is torch's; nothing else can fail
+        raise BadImage("memory", "not enough memory to resize the image") from error
+    return Decoded(pixels, image if keep_image else None)

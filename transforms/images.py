@@ -1,7 +1,8 @@
-"""From encoded bytes to the pixels a network wants: decode once, then one resize for each input."""
+"""What a network wants to see, and from encoded bytes to upright RGB."""
 
 import io
 import warnings
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -12,15 +13,19 @@ from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError, shown
 from policy.schema import STRICT
-from transforms.colours import upright_rgb
+from transforms.colours import rgb, upright
 from transforms.decode_limits import DEFAULT_LIMITS, BadImage, DecodeLimits
+from transforms.jpeg import decode_fast
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """By content, never by name; each is read by its own library inside Pillow, EPS by none."""
 
 _CONVERSIONS = 2  # counts the changes of what colours.py makes of the same decoded pixels
 _LIBRARIES = {name: features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff")}
-DECODER = f"pillow {PIL.__version__} {_LIBRARIES} conversions {_CONVERSIONS}"
+DECODER = (
+    f"simplejpeg {version('simplejpeg')}, pillow {PIL.__version__} {_LIBRARIES} "
+    f"conversions {_CONVERSIONS}, resized by torch {version('torch').partition('+')[0]}"
+)
 """What decides the pixels besides the bytes, and so the labels: part of a run's fingerprint."""
 
 # All that Pillow keeps in globals, set here and nowhere else:
@@ -29,8 +34,6 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False  # what is missing would be grey
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 20  # bytes of one inflated text or profile of a PNG
 PngImagePlugin.MAX_TEXT_MEMORY = 16 << 20  # and of all texts together
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it only warns of decides nothing
-
-_INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,19 +71,27 @@ class InputSpec:
             return (self.crop, self.crop)
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
 
+    @property
+    def shorter_side(self) -> int:
+        """Pixels that the shorter side of an image must have so that nothing is enlarged."""
+        return self.resize if isinstance(self.resize, int) else max(self.resize)
 
-def decode(encoded: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
-    """Decode the first frame of an image to upright RGB by its content (docs/images.md).
 
-    Raises BadImage with status "empty", "too_large", "memory" or "decode". Limits are checked by
-    the header; that of time is left to the caller.
+def decode(
+    encoded: bytes, limits: DecodeLimits = DEFAULT_LIMITS, side: int | None = None
+) -> NDArray[np.uint8]:
+    """Decode the first frame of an image to upright RGB [height, width, 3] by its content.
+
+    A JPEG is decoded smaller, as long as its shorter side keeps `side` pixels; None: full size
+    (docs/images.md). Raises BadImage with status "empty", "too_large", "memory" or "decode". Limits
+    are checked by the header; that of time is left to the caller.
     """
     limits.check_bytes(encoded)
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             limits.check_size(*image.size)
-            image.load()
-            return upright_rgb(image)
+            pixels = decode_fast(encoded, image, side)
+            return upright(image, rgb(image) if pixels is None else pixels)
     except BadImage:
         raise
     except MemoryError as error:
@@ -90,19 +101,3 @@ def decode(encoded: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image
         raise BadImage("decode", f"not an image of a known format ({known})") from error
     except Exception as error:  # Pillow raises some twenty kinds on broken files
         raise BadImage("decode", shown(f"{type(error).__name__}: {error}")) from error
-
-
-def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
-    """Resize and crop to [height, width, 3]."""
-    if isinstance(spec.resize, int):
-        short = min(image.size)
-        width, height = (int(spec.resize * side / short) for side in image.size)
-    else:
-        height, width = spec.resize
-    if (width, height) != image.size:
-        image = image.resize((width, height), _INTERPOLATION[spec.interpolation])
-    if spec.crop is not None:
-        left = round((width - spec.crop) / 2)
-        top = round((height - spec.crop) / 2)
-        image = image.crop((left, top, left + spec.crop, top + spec.crop))
-    return np.asarray(image)

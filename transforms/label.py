@@ -16,7 +16,7 @@ from policy.table import IMPORTED
 from transforms.audit import AuditPlan
 from transforms.commit import Output
 from transforms.label_rows import Guard, LabelStep
-from transforms.networks_file import NetworksFile
+from transforms.networks_file import DECODED_OTHERWISE, NetworksFile
 from transforms.route import Router
 from transforms.shards import Shard
 from transforms.stages import Engine
@@ -46,7 +46,8 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
             raise InputError(
                 f"the policy was fitted for network {name!r} with fingerprint {wanted}; the "
                 f"networks file gives {found} (weights, input, classes, exits or factory differ). "
-                "Use the networks file it was fitted with, or extract and fit again."
+                "Use the networks file it was fitted with, or extract and fit again. "
+                f"{DECODED_OTHERWISE}"
             )
     policy = bundle.policy
     for stage in policy.graph.needed(answers_used(policy)):
@@ -78,6 +79,11 @@ class _Loaded:
 
     bundle: Bundle
     engine: Engine
+
+    @property
+    def decode_side(self) -> int | None:
+        """The engine's."""
+        return self.engine.decode_side
 
 
 def _load(networks: NetworksFile, policy: str, worker: WorkerOptions) -> _Loaded:

@@ -53,14 +53,32 @@ def class_names(networks: NetworksFile) -> tuple[str, ...]:
     return names
 
 
+def decode_side(networks: NetworksFile) -> int | None:
+    """Pixels that the shorter side of a JPEG is decoded to at least; None: full size.
+
+    By all networks of the file, whichever of them are loaded: an image that is routed must be the
+    one that was extracted.
+    """
+    if networks.decode_side == "full":
+        return None
+    return networks.decode_side or max(
+        _input(spec, networks).shorter_side for spec in networks.network
+    )
+
+
+def _input(spec: NetworkSpec, networks: NetworksFile) -> InputSpec:
+    """What a network wants to see, without loading its weights."""
+    return spec.input or input_of(_torchvisions(spec, _factory(spec, networks)).transforms())
+
+
 def load_network(spec: NetworkSpec, networks: NetworksFile, names: tuple[str, ...]) -> Network:
     """Build a network and load its weights; raises InputError if anything does not fit."""
-    sys.path += [folder for folder in networks.import_path if folder not in sys.path]
-    factory = _factory(spec)
+    factory = _factory(spec, networks)
     module, wanted, identity = (_torchvision if spec.weights == DEFAULT else _own)(spec, factory)
     module.eval().requires_grad_(requires_grad=False)
     _check_numbers(spec, module)
-    return Network(spec, module, wanted, fingerprint(spec, wanted, names, identity))
+    made = fingerprint(spec, wanted, names, identity, decode_side(networks))
+    return Network(spec, module, wanted, made)
 
 
 def _check_numbers(spec: NetworkSpec, module: nn.Module) -> None:
@@ -74,7 +92,8 @@ def _check_numbers(spec: NetworkSpec, module: nn.Module) -> None:
         )
 
 
-def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
+def _factory(spec: NetworkSpec, networks: NetworksFile) -> Callable[..., nn.Module]:
+    sys.path += [folder for folder in networks.import_path if folder not in sys.path]
     module_name, _, name = spec.model.partition(":")
     try:
         factory: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), name)
@@ -92,18 +111,23 @@ def _factory(spec: NetworkSpec) -> Callable[..., nn.Module]:
     return factory
 
 
-def _torchvision(
-    spec: NetworkSpec, factory: Callable[..., nn.Module]
-) -> tuple[nn.Module, InputSpec, str]:
+def _torchvisions(spec: NetworkSpec, factory: Callable[..., nn.Module]) -> Any:  # noqa: ANN401 - so is torchvision
+    """Torchvision's own weights for a factory: their preprocessing and where they are, not them."""
     from torchvision import models  # noqa: PLC0415 - see above
 
     try:
-        weights = models.get_model_weights(factory).DEFAULT
+        return models.get_model_weights(factory).DEFAULT
     except (ValueError, AttributeError) as error:
         raise InputError(
             f"network {spec.name!r}: {spec.model} is not one of torchvision's, so it has no "
             f"{DEFAULT} weights; give a path"
         ) from error
+
+
+def _torchvision(
+    spec: NetworkSpec, factory: Callable[..., nn.Module]
+) -> tuple[nn.Module, InputSpec, str]:
+    weights = _torchvisions(spec, factory)
     module = _built(spec, partial(factory, weights=weights))
     return module, spec.input or input_of(weights.transforms()), weights.url
 

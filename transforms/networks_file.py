@@ -15,6 +15,11 @@ from transforms.toml_file import at, read_toml
 
 IMAGENET = "imagenet1k"
 DEFAULT = "DEFAULT"
+DECODED_OTHERWISE = (
+    "All fingerprints differ where the largest input of the file does: decode_side in the networks "
+    "file keeps them (docs/images.md)."
+)
+"""What may have changed although a network's own entry is the same."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -57,19 +62,26 @@ class NetworksFile:
 
     `classes` is a built-in list (imagenet1k) or a text file with one name a line. `import_path`
     lists folders to put on Python's import path, for factories that are not installed.
+    `decode_side`: pixels that the shorter side of a JPEG is decoded to at least, or "full" for its
+    full size. Without it, as many as the largest input of the file's networks.
     """
 
     classes: str
     network: tuple[NetworkSpec, ...]
     import_path: tuple[str, ...] = ()
+    decode_side: int | Literal["full"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names used twice, and a file without networks."""
+        """Refuse names used twice, a file without networks, and images without pixels."""
         names = [network.name for network in self.network]
         if not names:
             raise InputError("no [[network]] in the file; wanted at least one")
         if len(set(names)) < len(names):
             raise InputError(f"two networks have the same name; names are {', '.join(names)}")
+        if isinstance(self.decode_side, int) and self.decode_side < 1:
+            raise InputError(
+                f'decode_side = {self.decode_side}: wanted at least 1 (pixels), or "full"'
+            )
 
 
 def read_networks(path: str) -> NetworksFile:
@@ -90,10 +102,15 @@ def read_networks(path: str) -> NetworksFile:
 
 
 def fingerprint(
-    spec: NetworkSpec, wanted: InputSpec, class_names: tuple[str, ...], weights: str
+    spec: NetworkSpec,
+    wanted: InputSpec,
+    class_names: tuple[str, ...],
+    weights: str,
+    side: int | None,
 ) -> str:
     """16 hex digits over all that changes a network's answers; `weights` identifies the weights.
 
+    `side` is what JPEGs are decoded to at least; None: full size.
     It covers the factory's name and arguments, not its source: a factory whose code changes its
     meaning must change its name.
     """
@@ -107,4 +124,6 @@ def fingerprint(
     }
     if spec.precision != "fp32":
         parts["precision"] = spec.precision
+    if side is not None:
+        parts["decode_side"] = side
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ from transforms.shards import ReadFailed, Shard, read_records
 from transforms.shards.record import CONTAINER
 from transforms.work import WorkerOptions
 
-PACKAGES = ("adalabel", "apache-beam", "torch", "torchvision", "pillow", "numpy")
+PACKAGES = ("adalabel", "apache-beam", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
 """What must be the same on both sides: it decides labels, or what the two can say to each other."""
 
 DRIVER = Path("/proc/driver/nvidia/version")

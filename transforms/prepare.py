@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from policy.rows import OK
 from transforms.decode_limits import BadImage
@@ -31,7 +30,7 @@ class Prepared:
     label_error: str | None = None
     status: str = OK
     error: str | None = None
-    image: Image.Image | None = None
+    image: NDArray[np.uint8] | None = None
     pixels: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.doing import COPY, RESIZE, doing, of_stage
-from transforms.images import fit
 from transforms.prepare import Prepared
 from transforms.queues import Batch, pick
+from transforms.resize import fit
 from transforms.stages import DECODE, Engine
 
 
@@ -49,6 +49,7 @@ class Remaining:
 
     def pixels(self, stage: str, items: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
         """What an input stage makes of images; of those that have it not yet, on the threads."""
-        missing = [item.image for item in items if stage not in item.pixels if item.image]
+        images = (item.image for item in items if stage not in item.pixels)
+        missing = [image for image in images if image is not None]
         made = self.pool.map(fit, missing, [self.engine.inputs[stage]] * len(missing))
         return [item.pixels[stage] if stage in item.pixels else next(made) for item in items]

@@ -17,7 +17,7 @@ from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
 from transforms.fold import fold
 from transforms.images import InputSpec
-from transforms.networks import Network, class_names, load_network
+from transforms.networks import Network, class_names, decode_side, load_network
 from transforms.networks_file import NetworksFile
 from transforms.normalise import Normaliser
 from transforms.probe import probe
@@ -32,7 +32,8 @@ class Engine:
 
     `graph` prices them in GMAC per image, exactly; decoding and resizing cost none. `inputs` maps
     each input stage to what it makes of a decoded image; `trunks` maps each network to the stages
-    whose pooled output its exits look at; `fingerprints` are by network. `careful` runs batches.
+    whose pooled output its exits look at; `fingerprints` are by network. JPEGs are decoded to a
+    shorter side of `decode_side` pixels at least (None: full size). `careful` runs batches.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Engine:
         self.setting = Setting(self.device, compile_for)
         self.careful = Careful(str(self.device))
         self.class_names = class_names(networks)
+        self.decode_side = decode_side(networks)
         self.heads = dict(heads or {})
         self.inputs: dict[str, InputSpec] = {}
         self.trunks: dict[str, tuple[str, ...]] = {}

@@ -195,9 +195,9 @@ class WorkerOptions:
             self, decode_threads=self.decode_threads or cores, threads=self.threads or cores
         )
 
-    def decoder(self) -> Decoder:
-        """What decodes; to be closed."""
-        return IsolatedDecoder(self.limits) if self.isolate_decode else HereDecoder(self.limits)
+    def decoder(self, side: int | None) -> Decoder:
+        """What decodes JPEGs to a shorter side of these pixels at least; to be closed."""
+        return (IsolatedDecoder if self.isolate_decode else HereDecoder)(self.limits, side)
 
 
 class ShardFn(beam.DoFn):
@@ -221,7 +221,7 @@ class ShardFn(beam.DoFn):
         self.loaded = self.shared.acquire(lambda: self.load(self.worker))
         self.budget: Budget | None = None
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
-        self.decoder = self.worker.decoder()
+        self.decoder = self.worker.decoder(self.loaded.decode_side)
 
     def start_bundle(self) -> None:
         """Start with empty queues."""

@@ -99,7 +99,7 @@ class World:
 def write_networks(folder: Path, names: Sequence[str], seed: int) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("ant\nbee\ncat\ndog\nelk\nfox\n")
-    text = f'classes = "classes.txt"\nimport_path = ["{tiny.FOLDER}"]\n'
+    text = f'classes = "classes.txt"\nimport_path = ["{tiny.FOLDER}"]\ndecode_side = 24\n'
     for name in names:
         width, side = NETWORKS[name]
         torch.manual_seed(seed)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
+import tiny_images
 import torch
 
 from pipelines.accounting import Account
@@ -306,3 +307,30 @@ def test_a_run_with_nothing_to_do_keeps_the_receipt_of_the_one_that_did_it(
     receipt = (tmp_path / "out/_receipt.json").read_text()
     assert "nothing to do" in world.classify(tmp_path / "out").text()
     assert (tmp_path / "out/_receipt.json").read_text() == receipt
+
+
+def test_routed_images_are_the_extracted_ones_though_only_some_networks_are_loaded(
+    world: Any, tmp_path: Path
+) -> None:
+    """A JPEG is decoded for the largest input of the file, also where only the small one runs."""
+    networks = Path(world.networks_file(tmp_path / "n"))
+    networks.write_text(networks.read_text().replace("decode_side = 24\n", ""))
+    rng = np.random.default_rng(0)
+    images = [tiny.image_bytes(rng, (64, 80), "JPEG") for _ in range(20)]
+    given = {
+        "networks": str(networks),
+        "input": (str(tiny.write_tar(tmp_path / "s.tar", tiny_images.members(images, [0] * 20))),),
+    }
+    world.extract(output=str(tmp_path / "table"), **given)
+    table = read_table(str(tmp_path / "table"))
+    fingerprints = {"small": table.networks["small"].fingerprint}
+    bundle = Bundle(always(table.graph, "small"), table.class_names, fingerprints)
+    write_bundle(str(tmp_path / "p"), bundle)
+    for isolate in (False, True):
+        output = tmp_path / f"out {isolate}"
+        world.classify(output, policy=str(tmp_path / "p"), isolate_decode=isolate, **given)
+        rows = pq.read_table(output / "s.parquet").to_pylist()
+        assert [row["key"] for row in rows] == list(table.keys)
+        found = np.array([row["probabilities"] for row in rows])
+        wanted = table.outputs["small"].probabilities[:, : found.shape[1]]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

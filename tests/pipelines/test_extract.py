@@ -286,3 +286,33 @@ def test_an_extraction_without_one_good_image_ends_with_an_error(
         match=r"1 of 1 records were rejected \(1 container\), 100.0%; allowed is",
     ):
         world.extract(input=(str(tmp_path / "s.tar"),), output=str(tmp_path / "table"))
+
+
+def networks_of(world: Any, folder: Path, names: tuple[str, ...], line: str) -> str:
+    path = Path(world.networks_file(folder, names))
+    path.write_text(path.read_text().replace("decode_side = 24\n", line))
+    return str(path)
+
+
+def test_a_larger_network_is_added_later_where_decode_side_is_pinned(
+    world: Any, tmp_path: Path
+) -> None:
+    table, line = str(tmp_path / "table"), "decode_side = 16\n"
+    small = networks_of(world, tmp_path / "small", ("small",), line)
+    world.extract(networks=small, output=table)
+    written = times(table)
+    both = networks_of(world, tmp_path / "both", ("small", "big"), line)
+    world.extract(networks=both, output=table)
+    assert written.items() <= times(table).items()
+    assert read_manifest(table).networks.keys() == {"small", "big"}
+
+
+def test_a_larger_network_is_refused_where_images_would_be_decoded_otherwise(
+    world: Any, tmp_path: Path
+) -> None:
+    table = str(tmp_path / "table")
+    small = networks_of(world, tmp_path / "small", ("small",), "")
+    world.extract(networks=small, output=table)
+    both = networks_of(world, tmp_path / "both", ("small", "big"), "")
+    with pytest.raises(InputError, match=r"another network 'small' .*decode_side in the networks"):
+        world.extract(networks=both, output=table)

@@ -4,15 +4,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transforms.decode_child import run_child
-from transforms.decode_limits import BadImage
-from transforms.decoding import Decoded, HereDecoder
-from transforms.images import InputSpec
+from transforms.decode_limits import BadImage, DecodeLimits
+from transforms.images import decode
 
 
 def sends(number: int) -> None:
@@ -50,19 +49,20 @@ DOES = {
 }
 
 
-class HostileDecoder(HereDecoder):
-    def __call__(
-        self, encoded: bytes, inputs: Mapping[str, InputSpec], *, keep_image: bool
-    ) -> Decoded:
-        if encoded == b"nonsense":
-            nothing = np.zeros(0, dtype=np.uint8)
-            return Decoded(dict.fromkeys(("one", "too", "many"), nothing))
-        if encoded == b"other pixels":
-            return Decoded(dict.fromkeys(inputs, np.zeros(5, dtype=np.uint8)))
-        if encoded in DOES:
-            DOES[encoded]()
-        return super().__call__(encoded, inputs, keep_image=keep_image)
+ANSWERS = {
+    b"nothing": np.zeros((0, 3, 3), dtype=np.uint8),
+    b"one number": np.zeros(5, dtype=np.uint8),
+    b"grey": np.zeros((2, 2, 1), dtype=np.uint8),
+}
+
+
+def hostile(encoded: bytes, limits: DecodeLimits, side: int | None) -> NDArray[np.uint8]:
+    if encoded in ANSWERS:
+        return ANSWERS[encoded]
+    if encoded in DOES:
+        DOES[encoded]()
+    return decode(encoded, limits, side)
 
 
 if __name__ == "__main__":
-    run_child(HostileDecoder, sys.argv[1:])
+    run_child(hostile, sys.argv[1:])

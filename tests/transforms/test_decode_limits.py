@@ -33,11 +33,12 @@ def test_an_image_that_took_too_long_is_rejected_afterwards() -> None:
     assert caught.value.status == "timeout"
 
 
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError("DefaultCPUAllocator: ...")])
 def test_an_input_that_does_not_fit_into_memory_costs_one_record(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fit(*_: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("transforms.decoding.fit", fit)
     spec = InputSpec(resize=(2, 2), mean=(0.5,) * 3, std=(0.5,) * 3)

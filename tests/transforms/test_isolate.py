@@ -15,8 +15,9 @@ from transforms.decode_ahead import DecodeAhead
 from transforms.decode_child import memory_limit
 from transforms.decode_limits import BadImage, DecodeLimits
 from transforms.decoding import HereDecoder
+from transforms.frames import Gone
 from transforms.images import InputSpec
-from transforms.isolate import IsolatedDecoder
+from transforms.isolate import IsolatedDecoder, _unpacked
 from transforms.shards import Record
 from transforms.work import WorkerOptions
 
@@ -27,7 +28,7 @@ GOOD = tiny.image_bytes(np.random.default_rng(0))
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[IsolatedDecoder]:
-    made = IsolatedDecoder(DecodeLimits(seconds=1), HOSTILE)
+    made = IsolatedDecoder(DecodeLimits(seconds=1), command=HOSTILE)
     yield made
     made.close()
 
@@ -45,8 +46,9 @@ def child_pid(decoder: IsolatedDecoder) -> int:
         (b"out of memory", "crashed", "the decoder crashed: SIGKILL"),
         (b"exit", "crashed", "the decoder crashed: exit code 7"),
         (b"recurse", "crashed", "the decoder crashed: exit code 1"),
-        (b"nonsense", "crashed", "the decoder crashed"),
-        (b"other pixels", "crashed", "the decoder crashed"),
+        (b"nothing", "crashed", "the decoder crashed"),
+        (b"one number", "crashed", "the decoder crashed"),
+        (b"grey", "crashed", "the decoder crashed"),
         (b"hang", "timeout", r"did not end in 1 s \(--decode-seconds\)"),
         (b"stop", "timeout", "did not end in 1 s"),
         (b"fill memory", "memory", "the limit holds"),
@@ -67,7 +69,7 @@ def test_whatever_a_decoder_does_costs_one_image(
 
 def test_the_records_around_a_hostile_one_keep_their_order_and_their_pixels() -> None:
     contents = [GOOD, b"segfault", GOOD, b"hang", GOOD, b"exit", b"not an image", GOOD]
-    decoder = IsolatedDecoder(DecodeLimits(seconds=1), HOSTILE)
+    decoder = IsolatedDecoder(DecodeLimits(seconds=1), command=HOSTILE)
     with ThreadPoolExecutor(2) as pool:
         ahead = DecodeAhead(SPECS, pool, depth=3, decoder=decoder)
         items = [
@@ -94,7 +96,7 @@ def test_a_lost_child_is_replaced_and_a_good_one_is_kept(decoder: IsolatedDecode
 
 
 def test_a_child_knows_no_torch_and_no_beam_and_may_take_only_so_much_memory() -> None:
-    decoder = WorkerOptions(1, 1, 0, "cpu", isolate_decode=True).decoder()
+    decoder = WorkerOptions(1, 1, 0, "cpu", isolate_decode=True).decoder(None)
     assert isinstance(decoder, IsolatedDecoder)
     decoder(GOOD, SPECS, keep_image=False)
     about = Path(f"/proc/{child_pid(decoder)}")
@@ -105,8 +107,33 @@ def test_a_child_knows_no_torch_and_no_beam_and_may_take_only_so_much_memory() -
     assert str(memory_limit(decoder.limits)) in limits
 
 
+def test_isolated_pixels_are_those_of_a_thread_at_every_scale() -> None:
+    content = tiny.image_bytes(np.random.default_rng(0), (64, 80), "JPEG")
+    for side in (None, 32, 8):
+        decoder = IsolatedDecoder(DecodeLimits(), side)
+        found = decoder(content, SPECS, keep_image=True)
+        decoder.close()
+        wanted = HereDecoder(DecodeLimits(), side)(content, SPECS, keep_image=True)
+        assert np.array_equal(found.image, wanted.image)
+        assert found.image.shape == (side or 64, (side or 64) * 5 // 4, 3)
+        for stage in SPECS:
+            assert np.array_equal(found.pixels[stage], wanted.pixels[stage])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [({"shape": [2, 2, 3]}, [bytearray(11)]), ({}, [bytearray(12)]), ({"shape": [1, 1, 3]}, [])],
+    ids=["too little", "no shape", "no pixels"],
+)
+def test_an_answer_that_is_no_image_is_not_believed(
+    answer: tuple[dict[str, object], list[bytearray]],
+) -> None:
+    with pytest.raises(Gone, match="not asked for"):
+        _unpacked(*answer)
+
+
 def test_a_closed_decoder_leaves_no_process() -> None:
-    decoder = IsolatedDecoder(DecodeLimits(), HOSTILE)
+    decoder = IsolatedDecoder(DecodeLimits(), command=HOSTILE)
     decoder(GOOD, SPECS, keep_image=False)
     pid = child_pid(decoder)
     decoder.close()
@@ -120,13 +147,13 @@ def test_a_child_that_hangs_ends_itself_where_its_worker_is_gone(
     decoder(GOOD, SPECS, keep_image=False)
     child = decoder._idle.get_nowait()
     with pytest.raises(TimeoutError):
-        decoder._ask(child, b"hang", SPECS, keep_image=False)
+        decoder._ask(child, b"hang")
     child.peer.close()
     assert child.process.wait(timeout=10) == -signal.SIGALRM
 
 
 def test_a_child_that_does_not_start_is_no_fault_of_the_image() -> None:
-    decoder = IsolatedDecoder(DecodeLimits(), (sys.executable, "-c", "raise SystemExit(3)"))
+    decoder = IsolatedDecoder(DecodeLimits(), None, (sys.executable, "-c", "raise SystemExit(3)"))
     with pytest.raises(Unavailable, match=r"did not start \(exit code 3\).*--isolate-decode"):
         decoder(GOOD, SPECS, keep_image=False)
 

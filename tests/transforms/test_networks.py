@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from policy.errors import InputError
-from transforms.networks import class_names, input_of, load_network
+from transforms.networks import class_names, decode_side, input_of, load_network
 from transforms.networks_file import NetworksFile, NetworkSpec, read_networks
 
 NAMES = ("cat", "dog", "newt", "yak")
@@ -207,6 +207,44 @@ def test_every_torchvision_preset_becomes_an_input(model: str) -> None:
     assert spec.resize == preset.resize_size[0]
     assert spec.interpolation == preset.interpolation.value
     assert (spec.mean, spec.std) == (tuple(preset.mean), tuple(preset.std))
+
+
+def test_images_are_decoded_for_the_largest_input_of_the_file(networks: NetworksFile) -> None:
+    small, big = networks.network
+    assert (small.input.resize, big.input.resize) == ((16, 16), 28)
+    assert decode_side(networks) == 28
+    assert decode_side(replace(networks, network=(small,))) == 16
+    assert decode_side(replace(networks, decode_side=20)) == 20
+    assert decode_side(replace(networks, decode_side="full")) is None
+
+
+def test_torchvisions_own_input_counts_and_its_weights_are_not_loaded_for_that(
+    networks: NetworksFile, offline: list[str]
+) -> None:
+    torchvisions = NetworkSpec("resnet18", MODEL, "DEFAULT")
+    assert decode_side(replace(networks, network=(*networks.network, torchvisions))) == 256
+    assert offline == []
+
+
+@pytest.mark.parametrize("side", [None, 27, 29, "full"])
+def test_every_fingerprint_changes_with_what_images_are_decoded_to(
+    networks: NetworksFile, side: int | str | None
+) -> None:
+    before = [load_network(spec, networks, NAMES).fingerprint for spec in networks.network]
+    changed = replace(networks, decode_side=side)
+    after = [load_network(spec, changed, NAMES).fingerprint for spec in networks.network]
+    same = [one == other for one, other in zip(before, after, strict=True)]
+    assert same == [side is None] * 2
+
+
+def test_a_larger_network_changes_no_fingerprint_where_the_side_is_pinned(
+    networks: NetworksFile,
+) -> None:
+    small = networks.network[0]
+    alone = load_network(small, replace(networks, network=(small,)), NAMES).fingerprint
+    assert load_network(small, networks, NAMES).fingerprint != alone
+    pinned = replace(networks, decode_side=16)
+    assert load_network(small, pinned, NAMES).fingerprint == alone
 
 
 def test_class_names_are_the_lines_of_a_file(networks: NetworksFile) -> None:

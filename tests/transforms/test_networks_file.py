@@ -75,6 +75,9 @@ TOP = 'classes = "imagenet1k"\n'
         (TOP + NETWORK.format(name="a") + 'exits = ["x", "x"]', "a module is named twice"),
         (TOP + NETWORK.format(name="a").replace("DEFAULT", "w.pt"), "'a' has weights of its own"),
         (TOP + NETWORK.format(name="a") + "kwargs = { a = [1] }", r"network.0.kwargs.a"),
+        (TOP + "decode_side = 0" + NETWORK.format(name="a"), "decode_side = 0: wanted at least 1"),
+        (TOP + 'decode_side = "half"' + NETWORK.format(name="a"), "decode_side"),
+        (TOP + "decode_side = true" + NETWORK.format(name="a"), "decode_side"),
         ("classes = 1979-05-27" + NETWORK.format(name="a"), "classes|date"),
         (TOP + NETWORK.format(name="a") + "kwargs = { a = nan }", "kwargs"),
         (
@@ -102,31 +105,33 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        (replace(SPEC, model="tiny_networks:opaque"), INPUT, ("cat",), "w"),
-        (replace(SPEC, kwargs={"a": 2}), INPUT, ("cat",), "w"),
-        (replace(SPEC, kwargs={}), INPUT, ("cat",), "w"),
-        (replace(SPEC, exits=()), INPUT, ("cat",), "w"),
-        (replace(SPEC, exits=("block2",)), INPUT, ("cat",), "w"),
-        (SPEC, replace(INPUT, mean=(0.5, 0.5, 0.4)), ("cat",), "w"),
-        (SPEC, replace(INPUT, interpolation="bicubic"), ("cat",), "w"),
-        (SPEC, replace(INPUT, crop=8), ("cat",), "w"),
-        (SPEC, INPUT, ("dog",), "w"),
-        (SPEC, INPUT, ("cat", "dog"), "w"),
-        (SPEC, INPUT, ("cat",), "v"),
+        (replace(SPEC, model="tiny_networks:opaque"), INPUT, ("cat",), "w", 8),
+        (replace(SPEC, kwargs={"a": 2}), INPUT, ("cat",), "w", 8),
+        (replace(SPEC, kwargs={}), INPUT, ("cat",), "w", 8),
+        (replace(SPEC, exits=()), INPUT, ("cat",), "w", 8),
+        (replace(SPEC, exits=("block2",)), INPUT, ("cat",), "w", 8),
+        (SPEC, replace(INPUT, mean=(0.5, 0.5, 0.4)), ("cat",), "w", 8),
+        (SPEC, replace(INPUT, interpolation="bicubic"), ("cat",), "w", 8),
+        (SPEC, replace(INPUT, crop=8), ("cat",), "w", 8),
+        (SPEC, INPUT, ("dog",), "w", 8),
+        (SPEC, INPUT, ("cat", "dog"), "w", 8),
+        (SPEC, INPUT, ("cat",), "v", 8),
+        (SPEC, INPUT, ("cat",), "w", 9),
+        (SPEC, INPUT, ("cat",), "w", None),
     ],
 )
 def test_the_fingerprint_changes_with_each_part(
-    changed: tuple[NetworkSpec, InputSpec, tuple[str, ...], str],
+    changed: tuple[NetworkSpec, InputSpec, tuple[str, ...], str, int | None],
 ) -> None:
-    assert fingerprint(*changed) != fingerprint(SPEC, INPUT, ("cat",), "w")
+    assert fingerprint(*changed) != fingerprint(SPEC, INPUT, ("cat",), "w", 8)
 
 
 def test_the_fingerprint_depends_on_no_name_path_or_order() -> None:
     other = replace(SPEC, name="other", weights="/elsewhere/w.safetensors")
-    assert fingerprint(other, INPUT, ("cat",), "w") == fingerprint(SPEC, INPUT, ("cat",), "w")
+    assert fingerprint(other, INPUT, ("cat",), "w", 8) == fingerprint(SPEC, INPUT, ("cat",), "w", 8)
     one, two = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
-    assert fingerprint(replace(SPEC, kwargs=one), INPUT, (), "w") == fingerprint(
-        replace(SPEC, kwargs=two), INPUT, (), "w"
+    assert fingerprint(replace(SPEC, kwargs=one), INPUT, (), "w", 8) == fingerprint(
+        replace(SPEC, kwargs=two), INPUT, (), "w", 8
     )
 
 

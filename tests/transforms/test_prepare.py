@@ -5,8 +5,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from transforms.images import InputSpec, decode, fit
+from transforms.images import InputSpec, decode
 from transforms.prepare import Prepared, prepare
+from transforms.resize import fit
 from transforms.shards import Record
 
 SPECS = {

@@ -76,6 +76,15 @@ def test_only_the_wanted_networks_are_loaded(networks: NetworksFile) -> None:
     assert list(engine.fingerprints) == ["big"]
 
 
+def test_images_are_decoded_the_same_whichever_networks_are_loaded(
+    networks: NetworksFile, engine: Engine
+) -> None:
+    for name in ("small", "big"):
+        alone = Engine(networks, "cpu", only=[name])
+        assert alone.decode_side == engine.decode_side == 28
+        assert alone.fingerprints[name] == engine.fingerprints[name]
+
+
 def test_a_wanted_network_that_is_missing_is_refused(networks: NetworksFile) -> None:
     with pytest.raises(
         InputError,

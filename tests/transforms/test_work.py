@@ -131,6 +131,8 @@ def test_a_loop_without_shards_writes_nothing() -> None:
 class Loaded:
     """What is loaded once a process: Shared needs something that can be weakly referenced."""
 
+    decode_side = None
+
 
 def load(_worker: WorkerOptions) -> Loaded:
     return Loaded()
