@@ -21,6 +21,7 @@ _MOST = np.iinfo(np.int32).max
 
 def numbers(groups: Sequence[Group], n: int, kind: pa.DataType) -> pa.Array:
     """A column of n numbers; null in rows that no group has."""
+    groups = [group for group in groups if group[0].size]
     if not groups:
         return pa.nulls(n, kind)
     missing, values = np.ones(n, dtype=bool), np.zeros(n, dtype=groups[0][1].dtype)
@@ -45,8 +46,7 @@ def lists(groups: Sequence[Group], n: int, kind: pa.ListType) -> pa.ListArray:
     if total > _MOST:
         raise InputError(
             f"a shard of {n} records with up to {width} numbers each has {total} of them; a column "
-            f"holds {_MOST}. Cut the shard into smaller ones, or keep fewer "
-            "classes with --topk."
+            f"holds {_MOST}. Cut the shard into smaller ones, or keep fewer classes with --topk."
         )
     place = np.cumsum(~missing) - 1
     values = np.empty((n - int(missing.sum()), width), dtype=groups[0][1].dtype)

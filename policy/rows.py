@@ -105,6 +105,7 @@ def table_bytes(table: pa.Table, about: Mapping[str, object]) -> bytes:
         compression="zstd",
         write_page_checksum=True,
         use_dictionary=[leaf for leaf in leaves if leaf in _REPEATING],
+        write_statistics=[leaf for leaf in leaves if leaf not in _NUMBERS],  # none asks for them
         column_encoding={leaf: _SPLIT for leaf in leaves if ours and leaf in _NUMBERS} or None,
     )
     return buffer.getvalue()

@@ -3,6 +3,8 @@
 What label_table, extract_table and rows.account do to whole columns is done here row by row.
 """
 
+import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policy.answers import Answers
@@ -19,11 +22,25 @@ from transforms.prepare import Prepared
 from transforms.routed import Compared, Routed
 
 Row = dict[str, Any]
+REPEATING = ("status", "error", "name", "answer", "trail.list.element")
 Parts = Sequence[Part[tuple[Answers, dict[str, NDArray[np.float16]]]]]
 
 
 def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def file_of(rows: Sequence[Row], schema: pa.Schema, about: Row) -> bytes:
+    """The file as it was written before numbers were split by byte; for benchmarks/tables.py."""
+    buffer = io.BytesIO()
+    pq.write_table(
+        table(rows, schema).replace_schema_metadata({"adalabel": json.dumps(about)}),
+        buffer,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=[name for name in REPEATING if name.partition(".")[0] in schema.names],
+    )
+    return buffer.getvalue()
 
 
 def account(rows: Sequence[Row]) -> Row:

@@ -65,7 +65,7 @@ def right(
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_half_the_size_costs_no_accuracy_beyond_noise(
+def test_half_the_size_costs_two_points_of_accuracy_at_most(
     photographs: list[Record], name: str, record_property: Callable[[str, object], None]
 ) -> None:
     factory, kwargs, side = NETWORKS[name]

@@ -87,7 +87,9 @@ def label_table(blocks: Blocks[Labels], audits: Audits, names: pa.StringArray) -
         "status": repeated([block.status for block in every], of, pa.string()),
         "error": repeated([block.error for block in every], of, pa.string()),
     }
-    return pa.table(columns, schema=LABELS_SCHEMA)
+    return pa.Table.from_arrays(
+        [columns[name] for name in LABELS_SCHEMA.names], schema=LABELS_SCHEMA
+    )
 
 
 def _kind(column: str) -> pa.DataType:
