@@ -104,6 +104,15 @@ class Careful:
             waiting += [(middle, stop), (start, middle)]
         return parts, failures
 
+    def wait(self, stage: str, work: Callable[[], T]) -> T:
+        """Wait for what `run` began on the device. Raises DeviceLost."""
+        try:
+            return work()
+        except Exception as error:
+            if is_lost(error):
+                self._lost(stage, error)
+            raise
+
     def _half(self, stage: str, size: int, error: Exception) -> int:
         """How many items to try next, when so many failed."""
         half = size // 2

@@ -67,7 +67,7 @@ def gpu(device: str) -> str:
     """Find the GPU of this name, and multiply on it."""
     import torch  # noqa: PLC0415 - see above
 
-    from transforms.stages import usable_device  # noqa: PLC0415
+    from transforms.gpus import usable_device  # noqa: PLC0415
 
     try:
         chosen = usable_device(device)

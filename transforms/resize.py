@@ -5,7 +5,6 @@ By torch, whose antialiased resize of 8-bit pixels takes a quarter of Pillow's t
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from transforms.images import InputSpec
@@ -34,6 +33,8 @@ def fit(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
 def _resized(
     image: NDArray[np.uint8], size: tuple[int, int], interpolation: str
 ) -> NDArray[np.uint8]:
+    import torch  # noqa: PLC0415 - who only looks for what is missing here does without
+
     # strides of a batch of one in channels-last, which torch has its fast code for
     batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(batch, size=size, mode=interpolation, antialias=True)

@@ -5,6 +5,7 @@ run when it holds a full batch, of images of any shard; what is left in the queu
 `flush` says that no more will come.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from transforms.doing import POLICY, doing
 from transforms.images import InputSpec
 from transforms.prepare import Prepared
 from transforms.queues import Batch, Queue
-from transforms.remaining import Remaining
+from transforms.remaining import Begun, Remaining
 from transforms.routed import Routed, Trail
 from transforms.stages import Engine
 
@@ -73,6 +74,7 @@ class Router:
         self._depth = {answer: i for i, answer in enumerate(self._order())}
         self._first: list[list[Prepared]] = [[] for _ in policy.arms]
         self._queues: dict[_Place, Queue] = {}
+        self._begun: deque[tuple[_Place, list[Begun]]] = deque()
 
     def _order(self) -> list[str]:
         """Every answer in use, each before those that may follow it."""
@@ -100,6 +102,9 @@ class Router:
             if waiting:
                 yield from self._run_first(arm)
         yield from self._run_queues(at_least=1)
+        while self._begun:
+            yield from self._end_oldest()
+            yield from self._run_queues(at_least=1)
         if self.auditor:
             yield from self.auditor.flush()
 
@@ -117,18 +122,27 @@ class Router:
 
     @torch.inference_mode()
     def _run(self, place: _Place, waiting: list[Batch]) -> Iterator[Routed]:
-        """Get one more answer for these images, then send each where the policy says."""
+        """Begin to get one more answer for these images; end what has been under way for longer."""
         _, before, answer = place
         items = [item for batch in waiting for item in batch.items]
         done = frozenset(stage.name for stage in self.graph.needed(before))
-        get = partial(self.remaining.get, done, answer, waiting)
-        parts, failures = self.engine.careful.run(answer, len(items), get)
+        begin = partial(self.remaining.begin, done, answer, waiting)
+        parts, failures = self.engine.careful.run(answer, len(items), begin)
         cost = self.graph.cost(before)
         for bad in failures:
             yield Routed([items[bad.row]], before, cost, None, bad.status, bad.error)
-        for part in parts:
+        self._begun.append((place, [part.value for part in parts]))
+        while len(self._begun) > self.engine.in_flight:
+            yield from self._end_oldest()
+
+    @torch.inference_mode()
+    def _end_oldest(self) -> Iterator[Routed]:
+        """Wait for the answers begun first, then send each image where the policy says."""
+        place, begun = self._begun.popleft()
+        for part in begun:
+            batch = self.engine.careful.wait(part.answer, part.end)
             with doing(POLICY):
-                finished = self._send(place, part.value)
+                finished = self._send(place, batch)
             yield from finished
 
     def _send(self, place: _Place, batch: Batch) -> list[Routed]:

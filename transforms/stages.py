@@ -1,7 +1,7 @@
 """Every stage of some networks, ready to run on one device."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from policy.answers import Answers, answers_from_logits
+from policy.answers import Answers
 from policy.errors import InputError
 from policy.graph import IMAGE, Stage, StageGraph
 from policy.heads import Head
+from transforms.answers_of import answers_of
 from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
 from transforms.fold import fold
+from transforms.gpus import usable_device
 from transforms.images import InputSpec
 from transforms.networks import Network, class_names, decode_side, load_network
 from transforms.networks_file import NetworksFile
@@ -148,7 +150,24 @@ class Engine:
         if stage in self.heads:
             (trunk,) = self.graph.stage[stage].needs
             return self.heads[stage].answers(self.features(made[trunk]), k)
-        return answers_from_logits(self.run(stage, made).float().cpu().numpy(), k)
+        return answers_of(self.run(stage, made), k)()
+
+    def begin_answer(
+        self, stage: str, made: Mapping[str, torch.Tensor], k: int | None
+    ) -> Callable[[], Answers]:
+        """Begin to run an answering stage; what is returned waits for its answers.
+
+        A GPU works on it meanwhile. A CPU has no one else to do so, and has done it.
+        """
+        if self.device.type == "cuda" and stage not in self.heads:
+            return answers_of(self.run(stage, made), k)
+        answers = self.answer(stage, made, k)
+        return lambda: answers
+
+    @property
+    def in_flight(self) -> int:
+        """Batches to have begun while the answers of an earlier one are looked at."""
+        return 1 if self.device.type == "cuda" else 0
 
     @staticmethod
     def features(tensor: torch.Tensor) -> NDArray[np.float16]:
@@ -166,22 +185,6 @@ class Engine:
                 tensor = tensor.mean(dim=1)
         pooled: NDArray[np.float16] = tensor.flatten(1).half().cpu().numpy()
         return pooled
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of this name; raises InputError if torch cannot use it."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: not a device; wanted cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {name}: not supported; wanted cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs "
-            "here. Run where there is one, check the driver with nvidia-smi, or use --device cpu."
-        )
-    return device
 
 
 def _gmacs(network: nn.Module, pieces: Sequence[Piece], spec: InputSpec) -> list[float]:

@@ -23,6 +23,7 @@ from transforms.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from transforms.decoding import Decoder, HereDecoder
 from transforms.doing import COMMIT, OTHER, READ, Budget, doing, use
 from transforms.failures import reasons_given
+from transforms.gpus import own_device
 from transforms.images import InputSpec
 from transforms.isolate import IsolatedDecoder
 from transforms.prepare import HERE, Prepared
@@ -189,10 +190,16 @@ class WorkerOptions:
         return self.device == "cpu"
 
     def here(self) -> "WorkerOptions":
-        """These options on the machine that this is called on, with no number of threads open."""
+        """These options on the machine that this is called on, with no number left open.
+
+        Of several GPUs, this process takes one.
+        """
         cores = cores_of_one()
         return replace(
-            self, decode_threads=self.decode_threads or cores, threads=self.threads or cores
+            self,
+            decode_threads=self.decode_threads or cores,
+            threads=self.threads or cores,
+            device=own_device(self.device),
         )
 
     def decoder(self, side: int | None) -> Decoder:

@@ -11,7 +11,7 @@ from policy.answers import answers_from_logits
 from policy.errors import InputError
 from policy.heads import Head
 from transforms.networks_file import NetworksFile, read_networks
-from transforms.stages import Engine, usable_device
+from transforms.stages import Engine
 
 EXIT = "small.block1.exit"
 
@@ -172,29 +172,6 @@ def test_features_are_the_mean_over_positions_in_float16(shape: tuple[int, ...])
     found = Engine.features(tensor)
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, tensor.numpy().mean(axis=axes).reshape(2, 6), atol=1e-3)
-
-
-def test_cpu_is_always_usable() -> None:
-    assert usable_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "mps", "meta"])
-def test_a_device_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"--device {name}: .*wanted cpu, cuda or cuda:N"):
-        usable_device(name)
-
-
-def test_a_gpu_that_is_not_there_is_refused_with_the_remedy() -> None:
-    count = torch.cuda.device_count()
-    with pytest.raises(InputError, match=rf"sees {count} GPUs here.*or use --device cpu"):
-        usable_device(f"cuda:{count}")
-
-
-def test_a_gpu_that_is_there_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert usable_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(InputError, match="--device cuda:2"):
-        usable_device("cuda:2")
 
 
 @pytest.mark.parametrize(
