@@ -106,7 +106,9 @@ class Engine:
     def _tried(self, network: Network) -> tuple[tuple[Piece, ...], list[float]]:
         """The pieces of a network and their GMACs, run once on random images."""
         check_precision(network.spec.precision, self.device)
-        with torch.inference_mode():
+        with (
+            torch.no_grad()
+        ):  # weights made in inference mode would be refused by some convolutions
             random = torch.Generator().manual_seed(0)
             sample = torch.rand((3, 3, *network.input.size), generator=random)
             self._check_classes(network, sample[:1])

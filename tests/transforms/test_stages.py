@@ -218,3 +218,31 @@ def test_a_users_network_that_fails_is_named_with_what_it_said(
     (tmp_path / "n.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         Engine(read_networks(str(tmp_path / "n.toml")), "cpu")
+
+
+def test_folded_weights_are_ordinary_ones(tmp_path: Path) -> None:
+    """Some of torch's convolutions ask for a version, which a tensor of inference mode has not."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    save_file(network.state_dict(), str(tmp_path / "weights.safetensors"))
+    (tmp_path / "normed.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), "
+        "nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    (tmp_path / "networks.toml").write_text(
+        """classes = "classes.txt"
+import_path = ["."]
+[[network]]
+name = "normed"
+model = "normed:build"
+weights = "weights.safetensors"
+input = { resize = [8, 8], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }
+"""
+    )
+    engine = Engine(read_networks(str(tmp_path / "networks.toml")), "cpu")
+    ready = engine._modules["normed"]
+    assert isinstance(ready, nn.Module)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
+    assert not any(weight.is_inference() for weight in ready.parameters())
