@@ -146,19 +146,22 @@ def decoded_photos(job: Job, paths: list[Path], side: int) -> Iterator[Photo]:
 
 @torch.inference_mode()
 def label(job: Job, number: int, all_loaded: "threading.Barrier") -> None:
-    """Label every so-manieth tar in this process."""
+    """Label every so many-th tar in this process, from `number` on."""
     if job.threads:
         torch.set_num_threads(job.threads)
     cascade = Cascade(job)
     all_loaded.wait()
     begin(job)
-    batch = []
-    for photo in decoded_photos(job, job.paths[number :: job.processes], cascade.side):
+    paths, batch = job.paths[number :: job.processes], []
+    if not paths:
+        return  # more processes than tars
+    for photo in decoded_photos(job, paths, cascade.side):
         batch.append(photo)
         if len(batch) == job.batch_size:
             cascade.take(batch)
             batch = []
-    cascade.take(batch)
+    if batch:
+        cascade.take(batch)
     cascade.run(1)
     classes = [answers.classes for answers in cascade.labels]
     probabilities = [answers.probabilities for answers in cascade.labels]
