@@ -1,7 +1,7 @@
 """What care costs: labelling the photographs with this checkout against an earlier one.
 
     git worktree add ../before COMMIT
-    .venv/bin/python benchmarks/care.py --before ../before [--data ../shared/data] [--repeats 5]
+    .venv/bin/python -m benchmarks.care --before ../before [--data ../shared/data] [--repeats 5]
 
 Both sides run in turn with the same networks and the same policy, fitted by the earlier one, each
 run in a process of its own. Reported are medians of the rate while labelling, of the processor time
@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from speed import ENVIRONMENT, SPECS, describe_machine, write_networks
+from benchmarks.machine import describe_machine
+from benchmarks.photographs import ENVIRONMENT, NAMES, write_networks
 
 HERE = Path(__file__).parent.parent
 POLICIES = {"adaptive": ("--max-loss", "0.05"), "smallest": ("--max-loss", "1.0")}
@@ -46,7 +47,7 @@ def adalabel(checkout: Path, *arguments: str) -> tuple[Any, float]:
 
 def prepared(before: Path, data: Path, work: Path) -> tuple[str, str]:
     """The networks file and the glob of the photographs' copies; fits the policies."""
-    networks = str(write_networks(work / "all.toml", data, tuple(name for name, *_ in SPECS)))
+    networks = str(write_networks(work / "all.toml", data, NAMES))
     photos, table, costs = str(data / "photos" / "*.tar"), str(work / "table"), work / "costs.json"
     adalabel(before, "extract", "--networks", networks, "--input", photos, "--output", table)
     flags = ("--networks", networks, "--input", photos, "--output", str(costs))

@@ -1,7 +1,7 @@
 """What the engine itself costs: 100,000 tiny records through classify with a trivial network.
 
     ./run test-cluster   # installs the clusters
-    .venv/bin/python benchmarks/engines.py [--records 100000] [--runs 1] [--only local-1 flink]
+    .venv/bin/python -m benchmarks.engines [--records 100000] [--runs 1] [--only local-1 flink]
 
 Prints tables for benchmarks/RESULTS.md; fails unless every run decided the same of every record
 (label, trail, status). Of a run: all seconds, those in which no shard is under way
@@ -30,8 +30,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
-from speed import describe_machine
 
+from benchmarks.machine import describe_machine
 from transforms.commit import Output
 from transforms.label import LabelOptions, _load, _make_step
 from transforms.networks_file import read_networks

@@ -1,6 +1,6 @@
 """All hostile files through the product: what becomes of each, how much memory it takes, how long.
 
-    .venv/bin/python benchmarks/hostile.py [--data ../shared/data]
+    .venv/bin/python -m benchmarks.hostile [--data ../shared/data]
 
 Images are put into tars, a hundred to each; tars, Parquet and TFRecord files are shards as they
 are. `adalabel classify` labels all of them in one run with the smallest network of the photographs,
@@ -20,15 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from speed import SPECS, write_networks
 
+from benchmarks.photographs import SMALL, write_networks
 from policy.bundle import Bundle, write_bundle
 from policy.rules import always
 from transforms.networks_file import read_networks
 from transforms.stages import Engine
 
 HERE = Path(__file__).parent.parent
-SMALL = SPECS[0][0]
 IMAGES = ("afl-gif-bmp", "afl-jpeg", "image-rs", "jpeg-decoder-crash", "pillow", "png", "png-fuzz")
 KINDS = {"tar-": ".tar", "parquet-": ".parquet"}
 PER_TAR = 100

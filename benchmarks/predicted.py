@@ -14,21 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import (
-    SPECS,
-    adalabel,
-    describe_machine,
-    write_full_policy,
-    write_networks,
-)
-from policy.bundle import read_bundle
+from benchmarks.machine import describe_machine
+from benchmarks.photographs import NAMES, adalabel, write_full_policy, write_networks
 
 MAX_LOSS = "0.02"
 
 
 def fitted(data: Path, work: Path) -> str:
     """Fit the policies below `work`; returns the networks file."""
-    networks = str(write_networks(work / "networks.toml", data, tuple(name for name, *_ in SPECS)))
+    networks = str(write_networks(work / "networks.toml", data, NAMES))
     photos, table, costs = str(data / "photos" / "*.tar"), str(work / "table"), str(work / "c.json")
     adalabel("calibrate", "--networks", networks, "--input", photos, "--output", costs)
     adalabel("extract", "--networks", networks, "--input", photos, "--output", table)
@@ -36,7 +30,7 @@ def fitted(data: Path, work: Path) -> str:
     adalabel(
         *("fit", "--table", table, "--costs", costs), *("--max-loss", MAX_LOSS, "--policy", policy)
     )
-    write_full_policy(work / "full", read_bundle(policy), table)
+    write_full_policy(work / "full", Path(policy), Path(table))
     return networks
 
 
