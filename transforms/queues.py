@@ -1,7 +1,7 @@
 """Images on their way through the network: batches of them, and queues of such batches."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,11 @@ class Batch:
     items: list[Prepared]
     made: dict[str, torch.Tensor] = field(default_factory=dict)
     got: dict[str, Answers] = field(default_factory=dict)
+
+    def only(self, tensors: Container[str]) -> "Batch":
+        """The same images with only these tensors."""
+        kept = {name: tensor for name, tensor in self.made.items() if name in tensors}
+        return Batch(self.items, kept, self.got)
 
     def take(self, rows: NDArray[np.intp]) -> "Batch":
         """A copy of these rows."""

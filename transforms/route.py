@@ -150,16 +150,17 @@ class Router:
         arm, before, answer = place
         trail, policy = (*before, answer), self.policy.arms[arm]
         finished: list[Routed] = []
+        for_audit = self.auditor.ahead(trail)[0] if self.auditor else frozenset()
         finite = batch.got[answer].finite
         if not finite.all():
-            bad = batch.take(np.flatnonzero(~finite))
+            bad = batch.only(()).take(np.flatnonzero(~finite))
             answers, error = bad.got[answer].top(self.topk), f"{answer} gave NaN or infinity"
             cost = self.graph.cost(trail)
             finished.append(Routed(bad.items, trail, cost, answers, NONFINITE, error))
             batch = batch.take(np.flatnonzero(finite))
         for action, rows in policy.split(batch.got) if batch.items else ():
             if action == STOP:
-                finished += self._finish(arm, trail, batch.take(rows))
+                finished += self._finish(arm, trail, batch.only(for_audit).take(rows))
             else:
                 self._wait((arm, trail, action), batch, rows)
         return finished
@@ -180,8 +181,7 @@ class Router:
             tensors, all_inputs = tensors | for_audit[0], inputs | for_audit[1]
             if all_inputs > inputs:
                 audited = self.auditor.chosen([batch.items[row] for row in rows])
-        made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
-        kept = Batch(batch.items, made, batch.got).take(rows)
+        kept = batch.only(tensors).take(rows)
         items = [
             self._stripped(item, all_inputs if more else inputs)
             for item, more in zip(kept.items, audited.tolist(), strict=True)
