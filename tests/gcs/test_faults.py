@@ -162,7 +162,7 @@ def test_a_large_object_is_written_whole_whichever_request_fails(
 
 
 SAYS = {"made_by": {"policy": "p"}, "input": "a.tar, 1 bytes, generation 1", "shard": "s"}
-SCHEMA = pa.schema([("key", pa.string()), ("status", pa.string())])
+SCHEMA = pa.schema([("key", pa.string()), ("status", pa.string()), ("error", pa.string())])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
