@@ -5,22 +5,19 @@
 
 Prints tables for benchmarks/RESULTS.md; fails unless every run decided the same of every record
 (label, trail, status). Of a run: all seconds, those in which no shard is under way
-(start and end), the rate in between, and microseconds of all seconds per record. Then where one
-worker's time goes, by a profile of the same step in one thread and without Beam.
+(start and end), the rate in between, and microseconds of all seconds per record. Then where the
+workers' time went, by their receipts (docs/speed.md).
 """
 
 import argparse
-import cProfile
 import hashlib
 import json
 import os
-import pstats
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +29,6 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.machine import describe_machine
-from transforms.commit import Output
-from transforms.label import LabelOptions, _load, _make_step
-from transforms.networks_file import read_networks
-from transforms.shards import match_shards
-from transforms.work import ShardLoop, WorkerOptions
 
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "cluster")]
@@ -51,15 +43,6 @@ PLACES = {
     "spark": ("spark", 2),
 }
 SHARDS = (100, 1000)
-PARTS = {
-    "reading": ("read.py", "read_records"),
-    "decoding": ("prepare.py", "prepare"),
-    "network": ("stages.py", "answer"),
-    "making rows": ("label_rows.py", "_rows"),
-    "writing": ("label_rows.py", "write"),
-}
-"""Part of a worker's work -> the file and the function that do it."""
-
 TOML = """
 classes = "classes.txt"
 import_path = ["{folder}"]
@@ -103,6 +86,7 @@ def main() -> None:
         corpus = made(Path(folder), given.records)
         flags: dict[str, list[str]] = {}
         seen: set[str] = set()
+        spent: dict[str, Mapping[str, float]] = {}
         print(describe_machine())
         print("\n| where | shards | seconds | start and end | records/s between | us/record |")
         print("|---|---|---|---|---|---|")
@@ -118,11 +102,12 @@ def main() -> None:
                     for number in range(given.runs)
                 ]
                 _print_row(place, shards, corpus.records, [receipt for receipt, _ in runs])
+                spent[f"{place}, {shards} shards"] = runs[0][0]["time_spent"]
                 seen.update(decided for _, decided in runs)
             clusters.pop_all().close()
         if len(seen) != 1:
             sys.exit("not all runs decided the same")
-        _print_profile(corpus)
+        _print_time(spent, corpus.records)
 
 
 def made(folder: Path, records: int) -> Corpus:
@@ -188,33 +173,6 @@ def adalabel(*arguments: str) -> Any:  # noqa: ANN401 - JSON
     return json.loads(done.stdout) if "--json" in arguments else None
 
 
-class AtOnce(Executor):
-    """Does the work where it is asked for, so that a profile sees it."""
-
-    def submit(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *args: Any,  # noqa: ANN401 - Executor's
-        **kwargs: Any,  # noqa: ANN401
-    ) -> "Future[Any]":
-        """Do it now."""
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-def labelled(corpus: Corpus, shards: int) -> Iterator[Mapping[str, Any]]:
-    """Label the corpus in this thread, without Beam; yields what a worker does."""
-    worker, pool = WorkerOptions(64, 1, 1, "cpu"), AtOnce()
-    loaded = _load(read_networks(corpus.networks), corpus.policy, worker)
-    options = LabelOptions(Output(str(corpus.folder / f"profiled-{shards}"), "run"), 5, {})
-    loop = ShardLoop(_make_step(options, loaded, worker, pool), pool, 128)
-    for shard in match_shards((corpus.glob(shards),)):
-        yield from loop.process(shard)
-    yield from loop.finish()
-
-
 def _print_row(place: str, shards: int, records: int, runs: list[Mapping[str, Any]]) -> None:
     def median(of: Callable[[Mapping[str, Any]], float]) -> float:
         return statistics.median(of(run) for run in runs)
@@ -226,36 +184,13 @@ def _print_row(place: str, shards: int, records: int, runs: list[Mapping[str, An
     print(f"| {place} | {shards} | {cells} |", flush=True)
 
 
-def _print_profile(corpus: Corpus) -> None:
-    print("\n| one worker without Beam | " + " | ".join(f"{n} shards" for n in SHARDS) + " |")
-    print("|---|" + "---|" * len(SHARDS))
-    columns = [_profile(corpus, shards) for shards in SHARDS]
-    for part in columns[0]:
-        cells = " | ".join(f"{column[part]:.0f}" for column in columns)
-        print(f"| {part}, us/record | {cells} |")
-
-
-def _profile(corpus: Corpus, shards: int) -> dict[str, float]:
-    """Microseconds per record by part."""
-    profile = cProfile.Profile()
-    profile.enable()
-    done = sum(says["records"] for says in labelled(corpus, shards))
-    profile.disable()
-    stats = pstats.Stats(profile)
-    spent = {part: _seconds(stats, *where) for part, where in PARTS.items()}
-    everything = stats.total_tt  # type: ignore[attr-defined]
-    spent["routing and the rest"] = everything - sum(spent.values())
-    spent["all"] = everything
-    return {part: seconds / done * 1e6 for part, seconds in spent.items()}
-
-
-def _seconds(stats: pstats.Stats, file: str, function: str) -> float:
-    """Seconds in a function and all that it calls."""
-    calls = stats.stats.items()  # type: ignore[attr-defined]
-    found = [t[3] for (path, _, name), t in calls if (Path(path).name, name) == (file, function)]
-    if not found:
-        sys.exit(f"{file} has no {function} that was called: PARTS is of another version")
-    return sum(found)
+def _print_time(spent: Mapping[str, Mapping[str, float]], records: int) -> None:
+    """Microseconds of all workers per record, by what they did; a column for each run."""
+    print("\n| worker us/record | " + " | ".join(spent) + " |")
+    print("|---|" + "---|" * len(spent))
+    for what in dict.fromkeys(what for column in spent.values() for what in column):
+        cells = (f"{column.get(what, 0.0) / records * 1e6:.1f}" for column in spent.values())
+        print(f"| {what} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
