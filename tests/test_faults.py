@@ -34,7 +34,7 @@ def disturbed(only: str, every: int, doubles: int) -> list[dict[str, str]]:
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize(("only", "every"), [("classify fresh", 23), ("classify overwrite", 37)])
+@pytest.mark.parametrize(("only", "every"), [("classify fresh", 43), ("classify overwrite", 71)])
 def test_after_any_fault_readers_see_one_result_and_the_next_run_makes_it_whole(
     only: str, every: int
 ) -> None:
