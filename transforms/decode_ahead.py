@@ -13,9 +13,7 @@ from transforms.images import InputSpec
 from transforms.prepare import HERE, Prepared, prepare
 from transforms.shards import Record
 
-_AT_ONCE = (
-    8  # records a thread takes at once: handing over one costs as much as preparing a tiny one
-)
+_AT_ONCE = 8  # records for a thread: handing over one costs as much as preparing a tiny one
 _HANGS = 4  # times the limit of CPU seconds, for threads that share a core
 _SLACK_SECONDS = 60
 _LOG = logging.getLogger(__name__)
@@ -27,14 +25,16 @@ _Placed = tuple[str, int, Record]
 class _Task:
     """Records that one thread prepares, one after the other; `done` grows while it does."""
 
-    def __init__(self, records: Sequence[_Placed], work: Callable[[_Placed], Prepared]) -> None:
+    def __init__(
+        self, records: Sequence[_Placed], work: Callable[[_Placed], Prepared], pool: Executor
+    ) -> None:
         self.records = records
         self.work = work
         self.done: list[Prepared] = []
         self.seconds: dict[str, float] = {}
-        self.future: Future[None] = Future()
+        self.future: Future[None] = pool.submit(self._run)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         here().take()
         for record in self.records:
             self.done.append(self.work(record))
@@ -96,9 +96,8 @@ class DecodeAhead:
         """Hand what was gathered to the threads; in turns, wait for all of it."""
         records, self._gathered = self._gathered, []
         for first in range(0, len(records), self._at_once):
-            task = _Task(records[first : first + self._at_once], self._prepare)
-            task.future = self.pool.submit(task.run)
-            self._tasks.append(task)
+            part = records[first : first + self._at_once]
+            self._tasks.append(_Task(part, self._prepare, self.pool))
         self._under_way += len(records)
         for task in self._tasks if self._turns else ():
             self._wait(task)

@@ -7,7 +7,6 @@ file that stands for its GPU; the kernel lets go of it when the process ends, ho
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,17 +56,17 @@ def _taken() -> int:
     return take(_count(), folder)
 
 
-def take(gpus: int, folder: Path, lock: Callable[[int, int], None] = fcntl.flock) -> int:
+def take(gpus: int, folder: Path) -> int:
     """Take one of so many GPUs, as long as this process lives: the first that nobody else has.
 
-    Where there are more processes than GPUs, the others share them evenly as good as they can.
+    Where there are more processes than GPUs, the others share them, each as few as can be.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     for sharing in range(_MOST):
         for gpu in range(gpus):
             file = os.open(folder / f"{gpu}.{sharing}", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(file)
             else:
