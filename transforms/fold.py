@@ -15,7 +15,7 @@ from policy.errors import InputError
 from transforms.cut import last_node, trace
 
 _NEAR = 1e-3
-"""Times the largest output: a fold that changes more has met a module that is no convolution."""
+"""Times the largest output: what changes more has met a module that does something else."""
 
 
 def fold(network: nn.Module, exits: tuple[str, ...], sample: torch.Tensor) -> nn.Module:
@@ -33,10 +33,13 @@ def fold(network: nn.Module, exits: tuple[str, ...], sample: torch.Tensor) -> nn
     folded = copy.deepcopy(network)
     for convolution, norm in pairs:
         _fold(folded, convolution, norm)
-    wanted = network(sample)
-    near = _NEAR * float(wanted.abs().max())
-    same = torch.allclose(folded(sample), wanted, rtol=0, atol=near, equal_nan=True)
-    return folded if same else network
+    return folded if is_same(folded(sample), network(sample)) else network
+
+
+def is_same(made: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether two networks made the same of a sample, but for rounding."""
+    near = _NEAR * float(wanted.detach().nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(made, wanted, rtol=0, atol=near, equal_nan=True)
 
 
 def _pairs(network: nn.Module, exits: tuple[str, ...]) -> list[tuple[str, str]]:

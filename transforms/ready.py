@@ -30,6 +30,16 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise InputError("precision = fp16 needs --device cuda; on a CPU, wanted fp32 or bf16")
 
 
+def takes_fused(precision: Precision, setting: Setting) -> bool:
+    """Whether convolutions are fused with what follows them (see fuse.py).
+
+    Those operators are oneDNN's, for a CPU, and know nothing of autocast; torch.compile fuses by
+    itself.
+    """
+    plain = precision == "fp32" and not setting.compile_for
+    return plain and setting.device.type == "cpu" and torch.backends.mkldnn.is_available()
+
+
 def ready(piece: nn.Module, precision: Precision, setting: Setting) -> Ready:
     """A piece (in eval mode) as it is run: takes and gives batches, channels last.
 

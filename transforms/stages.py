@@ -17,13 +17,14 @@ from transforms.answers_of import answers_of
 from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
 from transforms.fold import fold
+from transforms.fuse import fuse_pieces
 from transforms.gpus import usable_device
 from transforms.images import InputSpec
 from transforms.networks import Network, class_names, decode_side, load_network
 from transforms.networks_file import NetworksFile
 from transforms.normalise import Normaliser
 from transforms.probe import probe
-from transforms.ready import Ready, Setting, check_precision, ready
+from transforms.ready import Ready, Setting, check_precision, ready, takes_fused
 
 DECODE = "decode"
 """The stage that every image goes through first: from encoded bytes to pixels."""
@@ -115,7 +116,10 @@ class Engine:
             whole = fold(network.module, network.spec.exits, sample)
             pieces = cut(whole, network.spec.exits)
             check_pieces(whole, pieces, sample)
-        return pieces, _gmacs(whole, pieces, network.input)
+            gmacs = _gmacs(whole, pieces, network.input)
+            if takes_fused(network.spec.precision, self.setting):
+                pieces = fuse_pieces(pieces, sample)
+        return pieces, gmacs
 
     def _check_classes(self, network: Network, sample: torch.Tensor) -> None:
         result = network.module(sample)

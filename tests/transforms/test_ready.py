@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from policy.errors import InputError
-from transforms.ready import Compiled, Setting, check_precision, ready
+from transforms.networks_file import Precision
+from transforms.ready import Compiled, Setting, check_precision, ready, takes_fused
 
 CPU = torch.device("cpu")
 
@@ -94,3 +95,18 @@ def test_half_precision_on_a_cpu_is_refused() -> None:
         check_precision("fp16", CPU)
     check_precision("fp16", torch.device("cuda"))
     check_precision("bf16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "compile_for", "wanted"),
+    [
+        ("fp32", "cpu", 0, torch.backends.mkldnn.is_available()),
+        ("fp32", "cpu", 64, False),
+        ("bf16", "cpu", 0, False),
+        ("fp32", "cuda", 0, False),
+    ],
+)
+def test_only_plain_networks_on_a_cpu_are_fused(
+    precision: Precision, device: str, compile_for: int, *, wanted: bool
+) -> None:
+    assert takes_fused(precision, Setting(torch.device(device), compile_for)) == wanted
