@@ -39,6 +39,8 @@ SPECS = (
 )
 NAMES = tuple(spec.name for spec in SPECS)
 SMALL, MIDDLE, BIG = NAMES
+RESNET = "resnet50"
+"""torchvision's, with random weights: what it says is nothing, but it takes its time."""
 
 _NETWORKS = """
 classes = "imagenet1k"

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 PER_SHARD = 100
+CAMERA_SIDE = 2000
+"""Pixels; 4 megapixels in all."""
 
 
 def make_corpus(photos: Path, folder: Path, images: int) -> None:
@@ -22,6 +24,32 @@ def make_corpus(photos: Path, folder: Path, images: int) -> None:
     for number, original in zip(range(-(-images // PER_SHARD)), itertools.cycle(originals)):
         copy = number // len(originals)
         shutil.copyfile(original, folder / f"{original.stem}-{copy:03d}.tar")
+
+
+def make_large(photos: Path, folder: Path, images: int) -> None:
+    """Tars of so many photographs, each enlarged to what a camera of CAMERA_SIDE makes."""
+    folder.mkdir()
+    originals = sorted(photos.glob("*.tar"))[: -(-images // PER_SHARD)]
+    for original in originals:
+        with tarfile.open(original) as given, tarfile.open(folder / original.name, "w") as made:
+            for member in given:
+                file = given.extractfile(member)
+                if file is None:
+                    continue
+                content = file.read()
+                if member.name.endswith(".jpg"):
+                    content = _enlarged(content)
+                new = tarfile.TarInfo(member.name)
+                new.size = len(content)
+                made.addfile(new, io.BytesIO(content))
+
+
+def _enlarged(encoded: bytes) -> bytes:
+    buffer = io.BytesIO()
+    size = (CAMERA_SIDE, CAMERA_SIDE)
+    large = decoded(encoded).resize(size, Image.Resampling.BICUBIC)
+    large.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 def true_labels(folder: Path) -> Mapping[str, int]:

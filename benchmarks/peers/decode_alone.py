@@ -7,6 +7,8 @@ from benchmarks.peers.job import begin, finish, told
 from benchmarks.peers.networks import SPEC
 from transforms.decoding import HereDecoder
 from transforms.images import InputSpec
+from transforms.networks import decode_side
+from transforms.networks_file import read_networks
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -17,7 +19,7 @@ def main() -> None:
     side = SPEC[job.network].side
     inputs = {job.network: InputSpec(resize=(side, side), mean=HALF, std=HALF)}
     encoded = [jpeg for path in job.paths for _, jpeg in encoded_images(path)]
-    decoder = HereDecoder()
+    decoder = HereDecoder(side=decode_side(read_networks(job.networks)))
 
     def pixels_of(jpeg: bytes) -> int:
         return decoder(jpeg, inputs, keep_image=False).pixels[job.network].size

@@ -13,6 +13,7 @@ from benchmarks.photographs import BIG
 class Job:
     """A run of one side over all tars of a folder; labels go to `output`, a folder that is there.
 
+    `networks` is the product's networks file, for the ceilings of its own engine.
     `network` runs on all images, or the cascade of `policy` does, a bundle's folder. `tuned`: what
     a careful engineer adds (see networks.Tuned), and memory kept. Threads are those of torch in
     each of `processes`, 0 for its default; `workers` decode.
@@ -21,6 +22,7 @@ class Job:
     data: str
     shards: str
     output: str
+    networks: str
     network: str = BIG
     policy: str = ""
     tuned: bool = False

@@ -3,9 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.photographs import BIG, SMALL
+from benchmarks.photographs import BIG, RESNET, SMALL
 
-FULL, FITTED, CUT, SMALLEST, NONE = "full", "fitted", "cut", "smallest", ""
+FULL, FITTED, CUT, SMALLEST, HEAVY, CAMERA = (
+    *("full", "fitted", "cut", "smallest", "heavy", "camera"),
+)
+NONE = ""
+PHOTOS, FEW, LARGE = "shards", "few", "large"
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,8 @@ class Side:
 
     `program` is a module here, or "adalabel". `work` names the labels: sides of the same work must
     agree, NONE gives none; FITTED and CUT are policies, the product's others are too. `told` are
-    fields of Job beside those. `needs` is a package that the project itself does without.
+    fields of Job beside those. `needs` is a package that the project itself does without. `corpus`
+    is what is labelled, where it is not the photographs.
     """
 
     name: str
@@ -23,6 +28,7 @@ class Side:
     work: str
     told: dict[str, Any] = field(default_factory=dict)
     needs: str = ""
+    corpus: str = PHOTOS
 
 
 _TUNED = {"tuned": True}
@@ -46,17 +52,35 @@ OURS = Side("adalabel, big network", "e", "adalabel", FULL)
 OURS_FITTED = Side("adalabel, fitted cascade", "e", "adalabel", FITTED)
 OURS_CUT = Side("adalabel, two-step cascade", "e", "adalabel", CUT)
 OURS_SMALLEST = Side("adalabel, smallest network", "e", "adalabel", SMALLEST)
-COMPUTE = Side("compute alone, big network", "ceiling", "compute_alone", NONE, {"network": BIG})
-COMPUTE_SMALLEST = Side(
-    "compute alone, smallest network", "ceiling", "compute_alone", NONE, {"network": SMALL}
+OURS_HEAVY = Side("adalabel, resnet50", "e", "adalabel", HEAVY, corpus=FEW)
+OURS_CAMERA = Side("adalabel, camera's images", "e", "adalabel", CAMERA, corpus=LARGE)
+COMPUTE_BY_HAND = Side(
+    "compute alone by hand, big network", "ceiling", "compute_alone", NONE, {"network": BIG}
 )
-DECODE = Side("decode alone, to 224", "ceiling", "decode_alone", NONE, {"network": BIG})
-DECODE_SMALLEST = Side("decode alone, to 128", "ceiling", "decode_alone", NONE, {"network": SMALL})
+
+
+def _engine(name: str, network: str, corpus: str = PHOTOS) -> Side:
+    told = {"network": network}
+    return Side(f"compute alone, {name}", "ceiling", "engine_alone", NONE, told, corpus=corpus)
+
+
+def _decoder(name: str, network: str, corpus: str = PHOTOS) -> Side:
+    told = {"network": network}
+    return Side(f"decode alone, {name}", "ceiling", "decode_alone", NONE, told, corpus=corpus)
+
+
+COMPUTE = _engine("big network", BIG)
+COMPUTE_SMALLEST = _engine("smallest network", SMALL)
+COMPUTE_HEAVY = _engine("resnet50", RESNET, FEW)
+DECODE = _decoder("to 224", BIG)
+DECODE_SMALLEST = _decoder("to 128", SMALL)
+DECODE_CAMERA = _decoder("camera's images to 128", SMALL, LARGE)
 
 SIDES = (
     *(PLAIN, PLAIN_TUNED, BY_HAND, BY_HAND_CORES),
     *(BEAM, BEAM_TUNED, BEAM_CUT, BEAM_CUT_TUNED),
     *(TIMM, TIMM_TUNED, RAY, RAY_TUNED),
-    *(OURS, OURS_FITTED, OURS_CUT, OURS_SMALLEST),
-    *(COMPUTE, COMPUTE_SMALLEST, DECODE, DECODE_SMALLEST),
+    *(OURS, OURS_FITTED, OURS_CUT, OURS_SMALLEST, OURS_HEAVY, OURS_CAMERA),
+    *(COMPUTE_BY_HAND, COMPUTE, COMPUTE_SMALLEST, COMPUTE_HEAVY),
+    *(DECODE, DECODE_SMALLEST, DECODE_CAMERA),
 )

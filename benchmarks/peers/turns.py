@@ -46,14 +46,14 @@ class Done:
 
 def take_turns(world: World, course: Course) -> dict[str, list[Done]]:
     """All sides once a turn, each turn beginning with another one; refuses unequal work."""
-    truth = true_labels(world.shards)
+    truth = {name: true_labels(world.folder / name) for name in {s.corpus for s in course.sides}}
     done: dict[str, list[Done]] = {side.name: [] for side in course.sides}
     for turn in range(course.repeats):
         first = turn * len(course.sides) // course.repeats
         labels: dict[str, dict[str, Mapping[str, int]]] = defaultdict(dict)
         for side in (*course.sides[first:], *course.sides[:first]):
             output = Path(tempfile.mkdtemp(prefix=f"labels-{turn}-", dir=world.folder))
-            found = run_of(side, world, course, output, truth)
+            found = run_of(side, world, course, output, truth[side.corpus])
             done[side.name].append(found)
             labels[side.work][side.name] = found.labels
             print(f"turn {turn + 1}: {side.name}: {found.run}", file=sys.stderr, flush=True)
@@ -79,15 +79,16 @@ def run_of(
 
 def command_of(side: Side, world: World, course: Course, output: Path) -> list[str]:
     """What is run; our own sides audit nothing, as no other does."""
+    networks, shards = str(world.networks(side)), world.folder / side.corpus
     if side.program == "adalabel":
         return cli(
-            *("classify", "--networks", str(world.networks), "--audit-fraction", "0"),
-            *("--input", str(world.shards / "*.tar"), "--policy", str(world.policy(side.work))),
+            *("classify", "--networks", networks, "--audit-fraction", "0"),
+            *("--input", str(shards / "*.tar"), "--policy", str(world.policy(side.work))),
             *("--output", str(output), *world.flags),
         )
     policy = str(world.policy(side.work)) if side.work in (FITTED, CUT) else ""
     told = {"policy": policy, "precision": course.precision, **side.told}
-    job = Job(str(world.data), str(world.shards), str(output), **told)
+    job = Job(str(world.data), str(shards), str(output), networks, **told)
     python = course.peers_python if side.needs else sys.executable
     return [python, "-m", f"benchmarks.peers.{side.program}", as_text(job)]
 
