@@ -26,8 +26,8 @@ def make_corpus(photos: Path, folder: Path, images: int) -> None:
         shutil.copyfile(original, folder / f"{original.stem}-{copy:03d}.tar")
 
 
-def make_large(photos: Path, folder: Path, images: int) -> None:
-    """Tars of so many photographs, each enlarged to what a camera of CAMERA_SIDE makes."""
+def make_large(photos: Path, folder: Path, images: int, side: int = CAMERA_SIDE) -> None:
+    """Tars of so many photographs, each enlarged to `side` pixels squared."""
     folder.mkdir()
     originals = sorted(photos.glob("*.tar"))[: -(-images // PER_SHARD)]
     for original in originals:
@@ -38,16 +38,15 @@ def make_large(photos: Path, folder: Path, images: int) -> None:
                     continue
                 content = file.read()
                 if member.name.endswith(".jpg"):
-                    content = _enlarged(content)
+                    content = _enlarged(content, side)
                 new = tarfile.TarInfo(member.name)
                 new.size = len(content)
                 made.addfile(new, io.BytesIO(content))
 
 
-def _enlarged(encoded: bytes) -> bytes:
+def _enlarged(encoded: bytes, side: int) -> bytes:
     buffer = io.BytesIO()
-    size = (CAMERA_SIDE, CAMERA_SIDE)
-    large = decoded(encoded).resize(size, Image.Resampling.BICUBIC)
+    large = decoded(encoded).resize((side, side), Image.Resampling.BICUBIC)
     large.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 

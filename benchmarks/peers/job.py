@@ -17,6 +17,7 @@ class Job:
     `network` runs on all images, or the cascade of `policy` does, a bundle's folder. `tuned`: what
     a careful engineer adds (see networks.Tuned), and memory kept. Threads are those of torch in
     each of `processes`, 0 for its default; `workers` decode.
+    `device` and `compiled` are for the product's own engine.
     """
 
     data: str
@@ -31,6 +32,8 @@ class Job:
     threads: int = 0
     workers: int = 2
     batch_size: int = 64
+    device: str = "cpu"
+    compiled: bool = False
 
     @property
     def paths(self) -> list[Path]:
