@@ -170,10 +170,10 @@ def page(world: World, runs: dict[str, list[Any]], alone: dict[str, list[float]]
     rate = {work: [run["images_per_second"] for run in found] for work, found in runs.items()}
     options = world.options
     compiled = ", compiled" if options.compile else ""
+    how = f"{options.device}, {options.precision}, batches of {options.batch_size}{compiled}"
+    what = f"{options.images:,} JPEGs of {SIDE} x {SIDE}, {options.repeats} turns"
     lines = [
-        f"{describe_machine()}; on {options.device}, {options.precision}, batches of "
-        + f"{options.batch_size}{compiled}; {options.images:,} JPEGs of {SIDE} x {SIDE}, "
-        + f"{options.repeats} turns",
+        f"{describe_machine()}; on {how}; {what}",
         "",
         "| labelling | images/s end to end | compute alone | share |",
         "|---|---|---|---|",
