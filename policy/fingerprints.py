@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 DECODED_OTHERWISE = (
     "All fingerprints differ where the size does that JPEGs are decoded to: decode_side in the "
-    "networks file keeps it, whatever the file's largest input (docs/images.md)."
+    "networks file says it (docs/images.md)."
 )
 """What may have changed although a network's own entry is the same."""
 

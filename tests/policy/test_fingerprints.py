@@ -18,7 +18,7 @@ def test_another_fingerprint_is_said_with_the_one_wanted_and_what_may_differ() -
     assert found is not None
     assert re.match(
         r"the policy was fitted for network 'b' with fingerprint 2; the table has 3 "
-        r"\(weights, .* or decode_side\)\. .*decode_side in the networks file keeps it",
+        r"\(weights, .* or decode_side\)\. .*decode_side in the networks file says it",
         found,
     )
 
