@@ -8,9 +8,11 @@ from policy.costs import read_costs
 from policy.errors import InputError
 from policy.evaluate import Evaluation, evaluate
 from policy.exits import with_exits
+from policy.fingerprints import difference
 from policy.mixture import answers_used, with_graph
 from policy.rules import always
 from policy.table import read_table
+from policy.table_manifest import fingerprints_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +60,10 @@ def run(options: EvaluateOptions) -> EvaluateReceipt:
     """Check that policy and table speak of the same networks, then replay."""
     bundle = read_policy(options.policy).bundle
     table = read_table(options.table)
-    for name, fingerprint in bundle.fingerprints.items():
-        network = table.networks.get(name)
-        if network is None or network.fingerprint != fingerprint:
-            found = network.fingerprint if network else "no such network"
-            raise InputError(
-                f"the policy was fitted for network {name!r} with fingerprint {fingerprint}; the "
-                f"table has {found}. Evaluate on a table extracted with the same networks file."
-            )
+    found = fingerprints_of(table.networks)
+    differs = difference("the policy was fitted for", bundle.fingerprints, "the table has", found)
+    if differs:
+        raise InputError(f"{differs} Evaluate on a table extracted with the same networks file.")
     seen = bundle.evidence is not None and bundle.evidence.data_digest == table.digest
     if bundle.heads:
         table = with_exits(options.table, table, bundle.heads, table.k)

@@ -15,10 +15,11 @@ from policy.compare import Comparison, Promise, compare
 from policy.costs import Costs, read_costs
 from policy.evaluate import realised
 from policy.exits import with_exits
+from policy.fingerprints import difference
 from policy.mixture import Routing, answers_used, with_graph
 from policy.split import split
 from policy.table import Table, read_table
-from policy.table_manifest import read_manifest
+from policy.table_manifest import fingerprints_of, read_manifest
 
 Bundles = tuple[Bundle, Bundle]
 """The new policy and the one in use."""
@@ -59,16 +60,13 @@ def compare_on_new(
 
 def why_not_comparable(old: Bundle, table: str) -> str | None:
     """Why the policy in use cannot be replayed on a table; None if it can."""
-    networks = read_manifest(table).networks
-    for name, wanted in old.fingerprints.items():
-        found = networks[name].fingerprint if name in networks else "no such network"
-        if found != wanted:
-            return (
-                f"the policy in use was fitted for network {name!r} with fingerprint {wanted}, and "
-                f"the table has {found}, so they cannot be compared; publish the new one by hand "
-                "if it is to label with these networks"
-            )
-    return None
+    found = fingerprints_of(read_manifest(table).networks)
+    fitted = "the policy in use was fitted for"
+    differs = difference(fitted, old.fingerprints, "the table has", found)
+    return differs and (
+        f"{differs} So they cannot be compared; publish the new one by hand if it is to label with "
+        "these networks"
+    )
 
 
 def _with_heads(

@@ -126,10 +126,6 @@ def _warnings(options: RunOptions, calibration: Calibration) -> list[str]:
 
 def check_costs(costs: Costs, fingerprints: Mapping[str, str]) -> None:
     """Raise InputError if costs are those of other networks of the same names."""
-    for name, measured in (costs.fingerprints or {}).items():
-        ours = fingerprints.get(name)
-        if ours is not None and ours != measured:
-            raise InputError(
-                f"--costs: measured on a network {name!r} with fingerprint {measured}; the "
-                f"networks file gives {ours}. Calibrate with this networks file."
-            )
+    differs = costs.difference("the networks file gives", fingerprints)
+    if differs:
+        raise InputError(f"--costs: {differs} Calibrate with this networks file.")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from pipelines.output import Kind
 from policy.errors import InputError
+from policy.fingerprints import DECODED_OTHERWISE
 from policy.graph import StageGraph
 from policy.table_manifest import MANIFEST, TableManifest, TableNetwork, answers_path, features_path
 from transforms.commit import existing
-from transforms.networks_file import DECODED_OTHERWISE
 from transforms.stages import Engine
 
 PARQUET = ".parquet"

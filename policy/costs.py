@@ -1,12 +1,14 @@
 """costs.json: what each stage costs per image, measured by `adalabel calibrate` or by hand."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from policy.errors import InputError
 from policy.files import read_bytes
+from policy.fingerprints import difference
 from policy.schema import MOST_BYTES, STRICT, from_json
 
 
@@ -51,6 +53,11 @@ class Costs:
             for name in ("batch_size", "threads")
         )
         return Calibration(device if isinstance(device, str) else None, batch_size, threads)
+
+    def difference(self, here: str, found: Mapping[str, str]) -> str | None:
+        """How the measured networks differ from others of the same names; see fingerprints.py."""
+        measured = {name: made for name, made in (self.fingerprints or {}).items() if name in found}
+        return difference("the costs were measured on", measured, here, found)
 
 
 def read_costs(path: str) -> Costs:

@@ -20,7 +20,13 @@ from policy.graph import StageGraph
 from policy.losses import Metric, Objective
 from policy.problem import Problem
 from policy.rows import ANSWERS_SCHEMA, OK
-from policy.table_manifest import TableManifest, TableNetwork, answers_path, read_manifest
+from policy.table_manifest import (
+    TableManifest,
+    TableNetwork,
+    answers_path,
+    fingerprints_of,
+    read_manifest,
+)
 
 _BEST = 5
 """Classes of every answer that are read from a table of many: what top-5 needs."""
@@ -76,14 +82,11 @@ class Table:
         Raises InputError if the costs lack an exit, or are those of other networks of the same
         names: with other exits, say, where a stage of the same name is another part of the network.
         """
-        for name, measured in (costs.fingerprints or {}).items():
-            ours = self.networks.get(name)
-            if ours is not None and ours.fingerprint != measured:
-                raise InputError(
-                    f"the costs were measured on a network {name!r} with fingerprint {measured}; "
-                    f"the table's has {ours.fingerprint}. Calibrate with the networks file that "
-                    "the table was extracted with."
-                )
+        differs = costs.difference("the table has", fingerprints_of(self.networks))
+        if differs:
+            raise InputError(
+                f"{differs} Calibrate with the networks file that the table was extracted with."
+            )
         own = {exit_of(stage) for network in self.networks.values() for stage in network.features}
         for stage in self.graph.stages:
             if stage.name in own and stage.name not in costs.costs:

@@ -1,5 +1,6 @@
 """The manifest of a table: the networks and shards that it holds, and where its files lie."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -47,6 +48,11 @@ class TableManifest:
         """Where in the table the file of this path lies, which may be elsewhere for a while."""
         file = self.files.get(path)
         return file.at or path if file else path
+
+
+def fingerprints_of(networks: Mapping[str, TableNetwork]) -> dict[str, str]:
+    """Of each network, by its name."""
+    return {name: network.fingerprint for name, network in networks.items()}
 
 
 def answers_path(answer: str, shard: str) -> str:

@@ -3,7 +3,6 @@
 Needs ADALABEL_DATA (default ../shared/data); skipped with a reason where it is absent.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from real_data import DATA, needs
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,11 +29,8 @@ from policy.table import Table, read_table
 from policy.table_features import feature_batches
 from transforms.fit_heads import fit_exits
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute() / "cifar10"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no CIFAR-10 images in ADALABEL_DATA ({DATA})"),
-]
+CIFAR = DATA / "cifar10"
+pytestmark = [pytest.mark.slow, needs("CIFAR-10 images", CIFAR)]
 
 IMAGES = 2000
 EXITS = tuple(f"resnet56.layer{number}.exit" for number in (1, 2, 3))
@@ -72,10 +69,10 @@ class Cifar:
 def cifar(tmp_path_factory: pytest.TempPathFactory) -> Cifar:
     folder = tmp_path_factory.mktemp("cifar")
     networks, images = folder / "networks.toml", folder / "images.parquet"
-    networks.write_text(TOML.format(data=DATA))
+    networks.write_text(TOML.format(data=CIFAR))
     names = "airplane automobile bird cat deer dog frog horse ship truck"
     (folder / "classes.txt").write_text(names.replace(" ", "\n") + "\n")
-    pq.write_table(pq.read_table(DATA / "test-00000.parquet").slice(0, IMAGES), images)
+    pq.write_table(pq.read_table(CIFAR / "test-00000.parquet").slice(0, IMAGES), images)
     options = extract.ExtractOptions(
         networks=str(networks), input=(str(images),), output=str(folder / "table")
     )

@@ -4,7 +4,6 @@ Needs ADALABEL_DATA (default ../shared/data); skipped with a reason where it is 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from real_data import NETWORKS, PHOTOS, needs
 
 from launch.runners import local
 from pipelines import classify, extract, fit
@@ -28,23 +28,17 @@ from policy.simulate import simulate
 from policy.table import Table, read_table
 from policy.table_manifest import features_path, read_manifest
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (DATA / "photos").is_dir(), reason=f"no photographs in ADALABEL_DATA ({DATA})"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs("photographs", PHOTOS)]
 
 TOML = """
 classes = "imagenet1k"
-import_path = ["{data}/networks"]
+import_path = ["{networks}"]
 
 [[network]]
 name    = "mobilenet_v1_025"
 model   = "mobilenet_v1:mobilenet_v1"
 kwargs  = {{ alpha = 0.25 }}
-weights = "{data}/networks/mobilenet_v1_0.25_128.safetensors"
+weights = "{networks}/mobilenet_v1_0.25_128.safetensors"
 input   = {{ resize = [128, 128], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
 exits   = ["blocks.10"]
 
@@ -52,13 +46,13 @@ exits   = ["blocks.10"]
 name    = "mobilenet_v1_05"
 model   = "mobilenet_v1:mobilenet_v1"
 kwargs  = {{ alpha = 0.5 }}
-weights = "{data}/networks/mobilenet_v1_0.5_160.safetensors"
+weights = "{networks}/mobilenet_v1_0.5_160.safetensors"
 input   = {{ resize = [160, 160], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
 
 [[network]]
 name    = "mobilenet_v2_same"
 model   = "mobilenet_v2_same:mobilenet_v2_same"
-weights = "{data}/networks/mobilenet_v2.safetensors"
+weights = "{networks}/mobilenet_v2.safetensors"
 input   = {{ resize = [224, 224], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
 exits   = ["features.10"]
 """
@@ -86,8 +80,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Extracted:
     """Some photographs through the three networks: the first 300 of nips17."""
     folder = tmp_path_factory.mktemp("photos")
     networks = folder / "networks.toml"
-    networks.write_text(TOML.format(data=DATA))
-    some = str(DATA / "photos" / "nips17-0000[0-2].tar")
+    networks.write_text(TOML.format(networks=NETWORKS))
+    some = str(PHOTOS / "nips17-0000[0-2].tar")
     return extract_table(str(networks), some, str(folder / "some"), 300)
 
 
@@ -96,7 +90,7 @@ def extracted(begun: Extracted) -> Extracted:
     """All photographs; the table of some goes on."""
     path = begun.path.replace("some", "table")
     shutil.copytree(begun.path, path)
-    return extract_table(begun.networks, str(DATA / "photos" / "*.tar"), path, 1000)
+    return extract_table(begun.networks, str(PHOTOS / "*.tar"), path, 1000)
 
 
 def extract_table(networks: str, photos: str, path: str, records: int) -> Extracted:
@@ -116,7 +110,7 @@ def of_set(table: Table, names: str | tuple[str, ...]) -> Problem:
 def test_networks_are_as_accurate_as_their_makers_measured(
     extracted: Extracted, network: str, photos: str
 ) -> None:
-    about = json.loads((DATA / "networks" / "about.json").read_text())
+    about = json.loads((NETWORKS / "about.json").read_text())
     (entry,) = [e for e in about["networks"] if e["name"] == ABOUT_NAMES[network]]
     measured = entry["measured"][f"photos/{photos}"]
 
@@ -134,7 +128,7 @@ def test_a_policy_fitted_on_some_photographs_labels_the_others_as_it_said(
     begun: Extracted, extracted: Extracted, tmp_path: Path
 ) -> None:
     policy, labels = str(tmp_path / "policy"), str(tmp_path / "labels")
-    others = str(DATA / "photos" / "nips17-0000[3-4].tar")
+    others = str(PHOTOS / "nips17-0000[3-4].tar")
     fit.run(fit.FitOptions(table=begun.path, policy=policy, max_loss=0.03))
     receipt = classify.run(
         classify.ClassifyOptions(
@@ -248,7 +242,7 @@ def test_every_image_is_routed_as_simulated(
         classify.ClassifyOptions(
             networks=extracted.networks,
             policy=str(tmp_path / "policy"),
-            input=(str(DATA / "photos" / shards),),
+            input=(str(PHOTOS / shards),),
             output=str(tmp_path / "labels"),
             batch_size=batch_size,
         ),

@@ -71,11 +71,6 @@ class InputSpec:
             return (self.crop, self.crop)
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
 
-    @property
-    def shorter_side(self) -> int:
-        """Pixels that the shorter side of an image must have so that nothing is enlarged."""
-        return self.resize if isinstance(self.resize, int) else max(self.resize)
-
 
 def decode(
     encoded: bytes, limits: DecodeLimits = DEFAULT_LIMITS, side: int | None = None

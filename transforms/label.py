@@ -10,13 +10,14 @@ import torch
 
 from policy.bundle import Bundle, read_bundle
 from policy.errors import InputError
+from policy.fingerprints import difference
 from policy.mixture import answers_used
 from policy.rules import always
 from policy.table import IMPORTED
 from transforms.audit import AuditPlan
 from transforms.commit import Output
 from transforms.label_rows import Guard, LabelStep
-from transforms.networks_file import DECODED_OTHERWISE, NetworksFile
+from transforms.networks_file import NetworksFile
 from transforms.route import Router
 from transforms.shards import Shard
 from transforms.stages import Engine
@@ -40,15 +41,12 @@ def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOption
 
 def check_fits(bundle: Bundle, engine: Engine) -> None:
     """Raise InputError unless the policy was fitted for exactly these networks."""
-    for name, wanted in bundle.fingerprints.items():
-        found = engine.fingerprints[name]
-        if found != wanted:
-            raise InputError(
-                f"the policy was fitted for network {name!r} with fingerprint {wanted}; the "
-                f"networks file gives {found} (weights, input, classes, exits or factory differ). "
-                "Use the networks file it was fitted with, or extract and fit again. "
-                f"{DECODED_OTHERWISE}"
-            )
+    wanted, found = bundle.fingerprints, engine.fingerprints
+    differs = difference("the policy was fitted for", wanted, "the networks file gives", found)
+    if differs:
+        raise InputError(
+            f"{differs} Use the networks file it was fitted with, or extract and fit again."
+        )
     policy = bundle.policy
     for stage in policy.graph.needed(answers_used(policy)):
         ours = engine.graph.stage.get(stage.name)

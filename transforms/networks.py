@@ -56,19 +56,10 @@ def class_names(networks: NetworksFile) -> tuple[str, ...]:
 def decode_side(networks: NetworksFile) -> int | None:
     """Pixels that the shorter side of a JPEG is decoded to at least; None: full size.
 
-    By all networks of the file, whichever of them are loaded: an image that is routed must be the
-    one that was extracted.
+    Full unless the file says otherwise: even at three times the input, accuracy is lost
+    (docs/images.md).
     """
-    if networks.decode_side == "full":
-        return None
-    return networks.decode_side or max(
-        _input(spec, networks).shorter_side for spec in networks.network
-    )
-
-
-def _input(spec: NetworkSpec, networks: NetworksFile) -> InputSpec:
-    """What a network wants to see, without loading its weights."""
-    return spec.input or input_of(_torchvisions(spec, _factory(spec, networks)).transforms())
+    return None if networks.decode_side == "full" else networks.decode_side
 
 
 def load_network(spec: NetworkSpec, networks: NetworksFile, names: tuple[str, ...]) -> Network:

@@ -15,12 +15,6 @@ from transforms.toml_file import at, read_toml
 
 IMAGENET = "imagenet1k"
 DEFAULT = "DEFAULT"
-DECODED_OTHERWISE = (
-    "All fingerprints differ where the largest input of the file does: decode_side in the networks "
-    "file keeps them (docs/images.md)."
-)
-"""What may have changed although a network's own entry is the same."""
-
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -63,13 +57,13 @@ class NetworksFile:
     `classes` is a built-in list (imagenet1k) or a text file with one name a line. `import_path`
     lists folders to put on Python's import path, for factories that are not installed.
     `decode_side`: pixels that the shorter side of a JPEG is decoded to at least, or "full" for its
-    full size. Without it, as many as the largest input of the file's networks.
+    full size.
     """
 
     classes: str
     network: tuple[NetworkSpec, ...]
     import_path: tuple[str, ...] = ()
-    decode_side: int | Literal["full"] | None = None
+    decode_side: int | Literal["full"] = "full"
 
     def __post_init__(self) -> None:
         """Refuse names used twice, a file without networks, and images without pixels."""

@@ -312,11 +312,11 @@ def test_a_run_with_nothing_to_do_keeps_the_receipt_of_the_one_that_did_it(
 def test_routed_images_are_the_extracted_ones_though_only_some_networks_are_loaded(
     world: Any, tmp_path: Path
 ) -> None:
-    """A JPEG is decoded for the largest input of the file, also where only the small one runs."""
+    """A JPEG is decoded as the file says, also where only the small network runs."""
     networks = Path(world.networks_file(tmp_path / "n"))
-    networks.write_text(networks.read_text().replace("decode_side = 24\n", ""))
+    networks.write_text(networks.read_text().replace("decode_side = 24\n", "decode_side = 84\n"))
     rng = np.random.default_rng(0)
-    images = [tiny.image_bytes(rng, (64, 80), "JPEG") for _ in range(20)]
+    images = [tiny.image_bytes(rng, (192, 240), "JPEG") for _ in range(20)]
     given = {
         "networks": str(networks),
         "input": (str(tiny.write_tar(tmp_path / "s.tar", tiny_images.members(images, [0] * 20))),),

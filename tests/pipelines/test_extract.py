@@ -294,10 +294,9 @@ def networks_of(world: Any, folder: Path, names: tuple[str, ...], line: str) -> 
     return str(path)
 
 
-def test_a_larger_network_is_added_later_where_decode_side_is_pinned(
-    world: Any, tmp_path: Path
-) -> None:
-    table, line = str(tmp_path / "table"), "decode_side = 16\n"
+@pytest.mark.parametrize("line", ["", "decode_side = 16\n"])
+def test_a_larger_network_is_added_later(world: Any, tmp_path: Path, line: str) -> None:
+    table = str(tmp_path / "table")
     small = networks_of(world, tmp_path / "small", ("small",), line)
     world.extract(networks=small, output=table)
     written = times(table)
@@ -307,12 +306,12 @@ def test_a_larger_network_is_added_later_where_decode_side_is_pinned(
     assert read_manifest(table).networks.keys() == {"small", "big"}
 
 
-def test_a_larger_network_is_refused_where_images_would_be_decoded_otherwise(
+def test_networks_are_refused_where_images_would_be_decoded_otherwise(
     world: Any, tmp_path: Path
 ) -> None:
     table = str(tmp_path / "table")
-    small = networks_of(world, tmp_path / "small", ("small",), "")
-    world.extract(networks=small, output=table)
+    small = networks_of(world, tmp_path / "small", ("small",), "decode_side = 28\n")
+    world.extract(networks=small, output=table)  # 28: the largest input, once the rule
     both = networks_of(world, tmp_path / "both", ("small", "big"), "")
     with pytest.raises(InputError, match=r"another network 'small' .*decode_side in the networks"):
         world.extract(networks=both, output=table)

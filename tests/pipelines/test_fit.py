@@ -209,5 +209,5 @@ def test_costs_of_a_network_with_other_exits_are_refused(world: Any, tmp_path: P
         "fingerprints": {"big": "0123456789abcdef"},
     }
     (tmp_path / "costs.json").write_text(json.dumps(costs))
-    with pytest.raises(InputError, match="measured on a network 'big' with fingerprint 0123"):
+    with pytest.raises(InputError, match="measured on network 'big' with fingerprint 0123"):
         world.at(tmp_path).fit(costs=str(tmp_path / "costs.json"))

@@ -1,10 +1,10 @@
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from real_data import DATA, needs
 
 from policy import fit_eenet
 from policy.answers import answers_from_logits, answers_from_probabilities
@@ -22,7 +22,7 @@ from policy.problem import Problem
 from policy.rules import Policy, always
 from policy.simulate import simulate
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute()
+PREDICTIONS = DATA / "predictions"
 CHAIN = ("first", "second", "last")
 GRAPH = StageGraph(
     (
@@ -284,7 +284,7 @@ def imagenet() -> tuple[Problem, Problem]:
     """Two halves of the recorded predictions."""
     outputs, labels, keys = {}, np.empty(0), ()
     for name in COSTS_MS:
-        table = pq.read_table(DATA / f"predictions/imagenet_val/{name}_pytorch.parquet")
+        table = pq.read_table(PREDICTIONS / f"imagenet_val/{name}_pytorch.parquet")
         columns = (np.stack(table[c].to_numpy()) for c in ("classes", "probabilities"))
         outputs[name] = answers_from_probabilities(*columns)
         labels, keys = table["label"].to_numpy(), tuple(table["key"].to_pylist())
@@ -295,9 +295,7 @@ def imagenet() -> tuple[Problem, Problem]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (DATA / "predictions").is_dir(), reason=f"no predictions in ADALABEL_DATA ({DATA})"
-)
+@needs("predictions", PREDICTIONS)
 def test_on_imagenet_it_beats_geometric_shares_of_the_maximum_probability() -> None:
     fit, test = imagenet()
     chain = tuple(COSTS_MS)

@@ -1,12 +1,11 @@
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import proposals
 import pyarrow.parquet as pq
 import pytest
+from real_data import DATA, needs
 
 from policy import fit_search
 from policy.answers import Answers, answers_from_probabilities
@@ -17,7 +16,7 @@ from policy.graph import Stage, StageGraph
 from policy.problem import Problem
 from policy.simulate import simulate
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute() / "predictions/frugalml"
+SERVICES = DATA / "predictions/frugalml"
 STAR = StageGraph(
     tuple(Stage(name, cost, answers=True) for name, cost in (("a", 1.0), ("b", 5.0), ("c", 6.0))),
     "usd",
@@ -92,13 +91,13 @@ def test_with_the_metric_top5_rules_look_at_entropies() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no FrugalML predictions in ADALABEL_DATA ({DATA})")
+@needs("FrugalML predictions", SERVICES)
 @pytest.mark.parametrize(("name", "saved"), [("FERPLUS", 0.5), ("RAFDB", 0.45), ("COMMAND", 0.5)])
 def test_services_are_matched_at_a_fraction_of_the_best_ones_price(name: str, saved: float) -> None:
-    described = json.loads((DATA / "costs.json").read_text())["sets"][name]["apis"]
+    described = json.loads((SERVICES / "costs.json").read_text())["sets"][name]["apis"]
     stages, outputs = [], {}
     for api in sorted(described, key=lambda api: api["usd_per_10k"]):
-        table = pq.read_table(DATA / api["file"])
+        table = pq.read_table(SERVICES / api["file"])
         stages.append(Stage(api["name"], api["usd_per_10k"], answers=True))
         outputs[api["name"]] = said(table["predicted"].to_numpy(), table["confidence"].to_numpy())
     labels, keys = table["label"].to_numpy().astype(np.int32), table["key"].to_pylist()

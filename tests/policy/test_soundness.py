@@ -1,11 +1,10 @@
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from real_data import DATA, needs
 
 from policy.answers import Answers, answers_from_probabilities
 from policy.bounds import p_value
@@ -17,9 +16,7 @@ from policy.problem import Problem
 from policy.rules import always
 from policy.soundness import check_keys, check_size, check_sound, images_needed
 
-PREDICTIONS = (
-    Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute() / "predictions/imagenet_val"
-)
+PREDICTIONS = DATA / "predictions/imagenet_val"
 SHARES = {"heads": 0.2, "fit": 0.3, "certify": 0.5}
 BIG = tiny.GRAPH.full
 
@@ -227,9 +224,7 @@ def imagenet(network: str) -> Problem:
     )
 
 
-@pytest.mark.skipif(
-    not PREDICTIONS.is_dir(), reason=f"no predictions in ADALABEL_DATA ({PREDICTIONS})"
-)
+@needs("predictions", PREDICTIONS)
 def test_imagenet_labels_are_sound_and_one_off_they_are_not() -> None:
     on = imagenet("alexnet_pytorch").take(np.arange(5000))
     check_sound(on.split(SHARES))

@@ -209,42 +209,30 @@ def test_every_torchvision_preset_becomes_an_input(model: str) -> None:
     assert (spec.mean, spec.std) == (tuple(preset.mean), tuple(preset.std))
 
 
-def test_images_are_decoded_for_the_largest_input_of_the_file(networks: NetworksFile) -> None:
-    small, big = networks.network
-    assert (small.input.resize, big.input.resize) == ((16, 16), 28)
-    assert decode_side(networks) == 28
-    assert decode_side(replace(networks, network=(small,))) == 16
-    assert decode_side(replace(networks, decode_side=20)) == 20
-    assert decode_side(replace(networks, decode_side="full")) is None
-
-
-def test_torchvisions_own_input_counts_and_its_weights_are_not_loaded_for_that(
-    networks: NetworksFile, offline: list[str]
+def test_images_are_decoded_at_full_size_unless_the_file_says_otherwise(
+    networks: NetworksFile,
 ) -> None:
-    torchvisions = NetworkSpec("resnet18", MODEL, "DEFAULT")
-    assert decode_side(replace(networks, network=(*networks.network, torchvisions))) == 256
-    assert offline == []
+    assert decode_side(networks) is None
+    assert decode_side(replace(networks, decode_side="full")) is None
+    assert decode_side(replace(networks, decode_side=20)) == 20
 
 
-@pytest.mark.parametrize("side", [None, 27, 29, "full"])
+@pytest.mark.parametrize("side", [28, 27, "full"])  # 28: the largest input, once the rule
 def test_every_fingerprint_changes_with_what_images_are_decoded_to(
-    networks: NetworksFile, side: int | str | None
+    networks: NetworksFile, side: int | str
 ) -> None:
     before = [load_network(spec, networks, NAMES).fingerprint for spec in networks.network]
     changed = replace(networks, decode_side=side)
     after = [load_network(spec, changed, NAMES).fingerprint for spec in networks.network]
     same = [one == other for one, other in zip(before, after, strict=True)]
-    assert same == [side is None] * 2
+    assert same == [side == "full"] * 2
 
 
-def test_a_larger_network_changes_no_fingerprint_where_the_side_is_pinned(
-    networks: NetworksFile,
-) -> None:
-    small = networks.network[0]
-    alone = load_network(small, replace(networks, network=(small,)), NAMES).fingerprint
-    assert load_network(small, networks, NAMES).fingerprint != alone
-    pinned = replace(networks, decode_side=16)
-    assert load_network(small, pinned, NAMES).fingerprint == alone
+@pytest.mark.parametrize("side", [16, "full"])
+def test_a_larger_network_changes_no_fingerprint(networks: NetworksFile, side: int | str) -> None:
+    both, small = replace(networks, decode_side=side), networks.network[0]
+    alone = load_network(small, replace(both, network=(small,)), NAMES).fingerprint
+    assert load_network(small, both, NAMES).fingerprint == alone
 
 
 def test_class_names_are_the_lines_of_a_file(networks: NetworksFile) -> None:

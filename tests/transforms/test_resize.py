@@ -77,12 +77,3 @@ def test_the_size_of_an_input_is_that_of_what_is_made(
     found = fit(noise(20, 24), wanted)
     assert found.shape == (*size, 3)
     assert found.flags.c_contiguous
-
-
-@pytest.mark.parametrize(
-    ("wanted", "side"), [(spec(28, 24), 28), (spec((12, 30)), 30), (spec((9, 9), 5), 9)]
-)
-def test_an_image_with_the_shorter_side_of_an_input_is_not_enlarged(
-    wanted: InputSpec, side: int
-) -> None:
-    assert wanted.shorter_side == side
