@@ -52,7 +52,7 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
             )
     policy = bundle.policy
     for stage in policy.graph.needed(answers_used(policy)):
-        ours = engine.graph.stage.get(stage.name)
+        ours = engine.unpriced.stage.get(stage.name)
         if ours is None or ours.needs != stage.needs:
             raise InputError(
                 f"the policy runs stage {stage.name!r} on {stage.needs}, which these networks do "
