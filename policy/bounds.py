@@ -142,8 +142,9 @@ def _relative(k: NDArray[np.int_], n: int, p: float) -> NDArray[np.float64]:
     """
     ratios = np.log((n - k[:-1]) / (k[:-1] + 1)) + logit(p)
     logs = np.concatenate([[0.0], np.cumsum(ratios)])
-    chances: NDArray[np.float64] = np.exp(logs - logs.max())
-    return chances / chances.sum()
+    unscaled = np.exp(logs - logs.max())
+    chances: NDArray[np.float64] = unscaled / unscaled.sum()
+    return chances
 
 
 def clopper_pearson(hits: int, n: int, risk: float) -> float:
