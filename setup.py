@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["policy*", "transforms*", "pipelines*", "launch*"]),
-    package_data={"policy": ["*.j2"]},
+    package_data={"policy": ["*.j2"], "transforms": ["*.txt"]},
     install_requires=[
         "apache-beam>=2.76,<3",
         "google-cloud-storage>=2.16",

@@ -41,7 +41,7 @@ def alarm_before(session: Session[LabelsManifest], on_alarm: OnAlarm) -> Alarm |
 
 def audit_plan(bundle: Bundle, engine: Engine, fraction: float) -> AuditPlan | None:
     """How to audit; None where it is not wanted, or the full network is not at hand."""
-    if not fraction or bundle.policy.graph.full not in engine.graph.answers:
+    if not fraction or bundle.policy.graph.full not in engine.unpriced.answers:
         return None
     return AuditPlan(fraction, metric_of(bundle))
 
@@ -49,7 +49,7 @@ def audit_plan(bundle: Bundle, engine: Engine, fraction: float) -> AuditPlan | N
 def check_full(bundle: Bundle, engine: Engine, on_alarm: OnAlarm) -> None:
     """Raise InputError where the full network is to be run after an alarm and is not at hand."""
     full = bundle.policy.graph.full
-    if on_alarm == "full" and full not in engine.graph.answers:
+    if on_alarm == "full" and full not in engine.unpriced.answers:
         raise InputError(
             f"--on-alarm full: the policy does not name the full network {full!r} among its "
             "networks; fit again, or choose warn or stop"

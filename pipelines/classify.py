@@ -6,7 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
+
+from apache_beam.utils.shared import Shared
 
 from pipelines.accounting import Account, account_for, check_bad_fraction
 from pipelines.alarms import (
@@ -35,7 +38,7 @@ from policy.rows import NONFINITE, OK
 from policy.schema import parse_json
 from transforms.commit import Output
 from transforms.files import exists
-from transforms.label import Label, LabelOptions, check_fits, load_for_policy
+from transforms.label import Label, LabelOptions, load_checked
 from transforms.networks_file import read_networks
 from transforms.shards import Shard
 from transforms.watch import OnAlarm, keep_records, read_alarm
@@ -96,10 +99,11 @@ def label(
     options.check_reach((options.output, *(shard.path for shard in shards)))
     networks, source = read_networks(options.networks), read_policy(options.policy)
     bundle = source.bundle
-    engine = load_for_policy(networks, bundle, options.launcher)
-    check_fits(bundle, engine)
-    audit = audit_plan(bundle, engine, options.audit_fraction)
-    check_full(bundle, engine, options.on_alarm)
+    shared, launcher = Shared(), options.launcher
+    load = partial(load_checked, networks, bundle, launcher)
+    loaded = shared.acquire(load, launcher.loads)
+    audit = audit_plan(bundle, loaded.engine, options.audit_fraction)
+    check_full(bundle, loaded.engine, options.on_alarm)
     makers = made_by(options, source)
     with opened(options.output, options.mode, LABELS, makers) as session:
         alarm = alarm_before(session, options.on_alarm)
@@ -112,8 +116,9 @@ def label(
             counts = keep_records(session.output, records)
             watch = watch_of(bundle, options.on_alarm, audit, counts, nights)
             wanted = LabelOptions(session.output, options.topk, makers, audit, watch)
-            write_bundle(session.output.own("policy"), bundle)
-            transform = Label(networks, session.output.own("policy"), wanted, options.worker)
+            policy = session.output.own("policy")
+            write_bundle(policy, bundle)
+            transform = Label(networks, policy, wanted, options.worker, shared)
             todo = {shard: records[shard.name] for shard in plan.to_do}
             run_shards(transform, todo, session.output, (session.output.path, ".json"), beam_args)
         seconds = time.monotonic() - start

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from policy.bundle import Bundle
+from policy.bundle import REPORT, Bundle
 from policy.certify import safe_to_bold
 from policy.choose import within_budget
 from policy.errors import InputError
@@ -13,7 +13,7 @@ from policy.methods import BASELINES, METHODS, MOST_FITTED
 from policy.mixture import Routing
 from policy.oracles import free_oracle_points, soft_oracle_points
 from policy.problem import Problem
-from policy.report import REPORT, render
+from policy.report import render
 from policy.report_content import Content, Provenance
 from policy.report_measure import Subject, content
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelines.attempts import clean_attempts, remove_own
 from pipelines.registry import Registry, name_of_run
-from policy.bundle import bundle_of, read_files
+from policy.bundle import REPORT, bundle_of, read_files
 from policy.errors import InputError, OutputInUse
 from policy.files import exists, read_bytes
 from policy.registry import (
@@ -31,7 +31,6 @@ from policy.registry import (
     was_current,
     why_not_promoted,
 )
-from policy.report import REPORT
 from policy.schema import to_json
 from transforms.chain import POINTER, Chain, step_name
 

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 from pipelines.lease import this_machine
-from policy.bundle import HEADS, POLICY, Bundle, bundle_of
+from policy.bundle import HEADS, POLICY, REPORT, Bundle, bundle_of
 from policy.errors import Damaged, InputError, shown
 from policy.registry import (
     Entry,
@@ -24,7 +24,6 @@ from policy.registry import (
     find,
     versions_of,
 )
-from policy.report import REPORT
 from transforms.at_once import at_once
 from transforms.chain import HISTORY, Chain, step_name
 from transforms.commit import Output

@@ -1,12 +1,15 @@
-"""What n images prove about a mean regret: p-values and one-sided upper bounds."""
+"""What n images prove about a mean regret: p-values and one-sided upper bounds.
+
+Binomial chances are made of scipy.special alone: scipy.stats takes half a second to import, which
+every command would pay.
+"""
 
 import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
-from scipy.stats import binom
+from scipy.special import betainc, betaincc, betaincinv, logit
 
 from policy.errors import InputError
 from policy.losses import Objective
@@ -58,7 +61,14 @@ def upper_bound(regret: NDArray[np.float64], objective: Objective, confidence: f
 
 def binomial(lost: int, n: int, max_loss: float) -> float:
     """P(at most `lost` of n) where each is lost with probability `max_loss`; exact."""
-    return float(binom.cdf(lost, n, max_loss))
+    return float(_at_most(lost, n, max_loss))
+
+
+def at_least(lost: int, n: int, max_loss: float) -> float:
+    """P(at least `lost` of n) where each is lost with probability `max_loss`; exact."""
+    if not 0 < lost <= n:
+        return float(lost <= 0)
+    return float(betainc(lost, n - lost + 1, max_loss))
 
 
 def trinomial(lost: int, gained: int, n: int, max_loss: float) -> float:
@@ -95,7 +105,7 @@ def hoeffding_bentkus(mean: float, n: int, max_loss: float) -> float:
     if found >= limit:
         return 1.0
     divergence = _plogp(found, limit) + _plogp(1 - found, 1 - limit)
-    bentkus = math.e * float(binom.cdf(math.ceil(n * found), n, limit))
+    bentkus = math.e * float(_at_most(math.ceil(n * found), n, limit))
     return min(math.exp(-n * divergence), bentkus, 1.0)
 
 
@@ -112,10 +122,29 @@ def _sum_at_most(found: int, n: int, mean: float, differing: float) -> float:
     reach = _TAIL * math.sqrt(n * gained) + _TAIL
     first, last = max(math.floor(n * gained - reach), 0), min(math.ceil(n * gained + reach), n)
     gains = np.arange(first, last + 1)
-    losses_at_most = binom.cdf(found + gains, n - gains, lost / (1 - gained))
-    inside = float((binom.pmf(gains, n, gained) * losses_at_most).sum())
-    outside = float(binom.cdf(first - 1, n, gained) + binom.sf(last, n, gained))
-    return inside + outside
+    losses_at_most = _at_most(found + gains, n - gains, lost / (1 - gained))
+    outside = float(_at_most(first - 1, n, gained)) + at_least(last + 1, n, gained)
+    inside = float((_relative(gains, n, gained) * losses_at_most).sum())
+    return inside * (1 - outside) + outside
+
+
+def _at_most(k: int | NDArray[np.int_], n: int | NDArray[np.int_], p: float) -> NDArray[np.float64]:
+    """P(at most k of n), each with probability p, for any k and n >= 0."""
+    k, left = np.asarray(k), np.asarray(n) - k
+    inside = betaincc(np.maximum(k, 0) + 1, np.maximum(left, 1), p)
+    return np.where(k < 0, 0.0, np.where(left <= 0, 1.0, inside))
+
+
+def _relative(k: NDArray[np.int_], n: int, p: float) -> NDArray[np.float64]:
+    """P(k of n) for neighbouring k [m], each with probability p < 1, in proportion: their sum is 1.
+
+    From ratios of neighbours, as logarithms of factorials would lose digits where n is large.
+    """
+    ratios = np.log((n - k[:-1]) / (k[:-1] + 1)) + logit(p)
+    logs = np.concatenate([[0.0], np.cumsum(ratios)])
+    unscaled = np.exp(logs - logs.max())
+    chances: NDArray[np.float64] = unscaled / unscaled.sum()
+    return chances
 
 
 def clopper_pearson(hits: int, n: int, risk: float) -> float:

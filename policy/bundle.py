@@ -22,6 +22,7 @@ from policy.schema import MOST_BYTES, STRICT, from_json, to_json
 
 POLICY = "policy.json"
 HEADS = "heads.safetensors"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, config=STRICT)

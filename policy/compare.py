@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from scipy.stats import binom
 
-from policy.bounds import p_value
+from policy.bounds import at_least, p_value
 from policy.errors import InputError
 from policy.losses import Metric, Objective
 from policy.soundness import images_needed
@@ -117,7 +116,7 @@ def broken(regret: NDArray[np.float64], max_loss: float, objective: Objective) -
     Exact for excess; for loss by the bets of `cheaper`.
     """
     if objective == "excess":
-        return float(binom.sf(int(regret.sum()) - 1, len(regret), max_loss))
+        return at_least(int(regret.sum()), len(regret), max_loss)
     return cheaper(regret - max_loss, 1 + max_loss)
 
 

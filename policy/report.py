@@ -11,7 +11,6 @@ from policy import report_bars, report_plots
 from policy.report_content import LOSSES, METRICS, TEST_CONFIDENCE, Content
 from policy.report_draw import percent
 
-REPORT = "report.html"
 TEMPLATE = "report.html.j2"
 
 _SAME = 1.05  # below it, a speed-up is not called one

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import tiny
 
-from policy.bundle import Bundle, Evidence, write_bundle
+from policy.bundle import REPORT, Bundle, Evidence, write_bundle
 from policy.certify import Certificate
-from policy.report import REPORT
 
 CERTIFICATE = Certificate(
     metric="top1",

@@ -67,13 +67,8 @@ class Budget:
             for name, seconds in theirs.items():
                 self._add(name, seconds * share)
 
-    def so_far(self) -> dict[str, float]:
-        """Seconds since the start, by what they were spent on."""
-        self._note()
-        return dict(self._seconds)
-
     def take(self) -> dict[str, float]:
-        """Seconds since the last `take`."""
+        """Seconds since the last `take`, by what they were spent on."""
         self._note()
         taken, self._seconds = self._seconds, {}
         return taken

@@ -96,7 +96,7 @@ class ExtractStep:
         if stop - start < len(batch):
             inputs = {}
         trunks, made = self.engine.trunks[network], {}
-        for stage in self.engine.graph.needed((network, *trunks)):
+        for stage in self.engine.unpriced.needed((network, *trunks)):
             if stage.name in self.inputs:
                 if stage.name not in inputs:
                     pixels = [item.pixels[stage.name] for item in batch[start:stop]]
@@ -169,7 +169,7 @@ def run_all(
     made = {name: engine.input_batch(name, images) for name, images in pixels.items()}
     answers, features = {}, {}
     trunks = {trunk for trunks in engine.trunks.values() for trunk in trunks}
-    for stage in engine.graph.stages:
+    for stage in engine.unpriced.stages:
         if stage.answers:
             answers[stage.name] = engine.answer(stage.name, made, topk)
         elif stage.name not in made and stage.name != DECODE:

@@ -88,14 +88,18 @@ class Convolution(nn.Module):
         """Lay out the weights of a convolution for this processor."""
         super().__init__()
         places = (plain.padding, plain.stride, plain.dilation)
-        self.where = (*(list(pair) for pair in places), plain.groups)
+        self.where: tuple[Any, ...] = (*(list(pair) for pair in places), plain.groups)
         weight = plain.weight.detach().to(memory_format=torch.channels_last)
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.where)  # noqa: SLF001
+        self.shape = weight.to("meta")
         self.bias = None if plain.bias is None else plain.bias.detach()
         self.activation = activation
 
     def forward(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        """[n, channels, height, width], of which `other` has what is made."""
+        """[n, channels, height, width], all; runs on the meta device, where costs are counted."""
+        if x.is_meta:
+            padding, stride, dilation, groups = self.where
+            return F.conv2d(x, self.shape, None, stride, padding, dilation, groups)
         weights = (self.weight, self.bias, *self.where)
         name, scalars = self.activation.name, list(self.activation.scalars)
         run = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import apache_beam as beam
 import torch
+from apache_beam.utils.shared import Shared
 
 from policy.bundle import Bundle, read_bundle
 from policy.errors import InputError
@@ -49,7 +50,7 @@ def check_fits(bundle: Bundle, engine: Engine) -> None:
         )
     policy = bundle.policy
     for stage in policy.graph.needed(answers_used(policy)):
-        ours = engine.graph.stage.get(stage.name)
+        ours = engine.unpriced.stage.get(stage.name)
         if ours is None or ours.needs != stage.needs:
             raise InputError(
                 f"the policy runs stage {stage.name!r} on {stage.needs}, which these networks do "
@@ -72,7 +73,7 @@ class LabelOptions:
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
     """What all threads of a worker share."""
 
     bundle: Bundle
@@ -84,16 +85,20 @@ class _Loaded:
         return self.engine.decode_side
 
 
-def _load(networks: NetworksFile, policy: str, worker: WorkerOptions) -> _Loaded:
-    """Load what the launcher has checked; a worker's own code may differ from the launcher's."""
-    bundle = read_bundle(policy)
+def load_checked(networks: NetworksFile, bundle: Bundle, worker: WorkerOptions) -> Loaded:
+    """A policy and its networks, which are those it was fitted for."""
     engine = load_for_policy(networks, bundle, worker)
     check_fits(bundle, engine)
-    return _Loaded(bundle, engine)
+    return Loaded(bundle, engine)
+
+
+def _load(networks: NetworksFile, policy: str, worker: WorkerOptions) -> Loaded:
+    """Load what the launcher has checked; a worker's own code may differ from the launcher's."""
+    return load_checked(networks, read_bundle(policy), worker)
 
 
 def _make_step(
-    options: LabelOptions, loaded: _Loaded, worker: WorkerOptions, pool: Executor
+    options: LabelOptions, loaded: Loaded, worker: WorkerOptions, pool: Executor
 ) -> LabelStep:
     size, topk = worker.batch_size, options.topk
     policy, engine = loaded.bundle.policy, loaded.engine
@@ -111,19 +116,20 @@ def _make_step(
 class Label(beam.PTransform[beam.pvalue.PCollection[Shard], beam.pvalue.PCollection[Row]]):
     """PCollection[Shard] -> PCollection[dict], the statistics of each shard labelled.
 
-    `policy` is its folder: workers read it, as the heads of exits may have megabytes.
+    `policy` is its folder: workers read it, as the heads of exits may have megabytes. A worker in
+    the process that has put what it needs into `shared` loads nothing.
     """
 
     networks: NetworksFile
     policy: str
     options: LabelOptions
     worker: WorkerOptions
+    shared: Shared = field(default_factory=Shared)
 
     def expand(self, shards: beam.pvalue.PCollection[Shard]) -> beam.pvalue.PCollection[Row]:
         """Spread the shards over workers, then label each."""
         load = partial(_load, self.networks, self.policy)
         step = partial(_make_step, self.options)
-        done: beam.pvalue.PCollection[Row] = (
-            shards | "Spread" >> beam.Reshuffle() | "Label" >> on_workers(load, step, self.worker)
-        )
+        work = on_workers(load, step, self.worker, self.shared)
+        done: beam.pvalue.PCollection[Row] = shards | "Spread" >> beam.Reshuffle() | "Label" >> work
         return done

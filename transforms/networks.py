@@ -1,7 +1,7 @@
 """Loading the user's networks: factories, weights, preprocessing, class names.
 
-torchvision is imported where its own networks or names are asked for: it takes two seconds, a
-quarter of what a command needs to start, and many commands and networks do without it.
+torchvision is imported where its own networks are asked for: it takes two seconds, a quarter of
+what a command needs to start, and many commands and networks do without it.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import safetensors.torch
@@ -29,6 +30,9 @@ from transforms.networks_file import (
     fingerprint,
 )
 
+_IMAGENET_NAMES = str(Path(__file__).with_name("imagenet1k.txt"))
+"""The names as torchvision gives them, in its order; a test compares both."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -42,11 +46,8 @@ class Network:
 
 def class_names(networks: NetworksFile) -> tuple[str, ...]:
     """The names of the classes, in class order."""
-    if networks.classes == IMAGENET:
-        from torchvision import models  # noqa: PLC0415 - see above
-
-        return tuple(models.ResNet18_Weights.DEFAULT.meta["categories"])
-    text = read_text(networks.classes, "the class list")
+    path = _IMAGENET_NAMES if networks.classes == IMAGENET else networks.classes
+    text = read_text(path, "the class list")
     names = tuple(line.strip() for line in text.splitlines())
     if not names or not all(names):
         raise InputError(f"{networks.classes}: wanted one class name on every line")

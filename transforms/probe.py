@@ -25,7 +25,7 @@ class Runs(Protocol):
     class_names: tuple[str, ...]
     heads: dict[str, Head]
     inputs: dict[str, InputSpec]
-    graph: StageGraph
+    unpriced: StageGraph
 
     def input_batch(self, stage: str, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """Normalised images."""
@@ -72,7 +72,7 @@ def _images(spec: InputSpec) -> list[NDArray[np.uint8]]:
 def _answers(engine: Runs) -> dict[str, Answers]:
     made: dict[str, torch.Tensor] = {}
     answers: dict[str, Answers] = {}
-    for stage in engine.graph.stages:
+    for stage in engine.unpriced.stages:
         try:
             if stage.answers:
                 answers[stage.name] = engine.answer(stage.name, made, None)

@@ -38,7 +38,7 @@ class Remaining:
         """The same, without waiting for the answer."""
         with doing(COPY):
             batch = pick(waiting, start, stop)
-        for stage in self.engine.graph.needed((answer,)):
+        for stage in self.engine.unpriced.needed((answer,)):
             if stage.name in done or stage.name in (DECODE, answer):
                 continue
             if stage.name in self.engine.inputs:

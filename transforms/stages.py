@@ -1,13 +1,12 @@
 """Every stage of some networks, ready to run on one device."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from policy.answers import Answers
 from policy.errors import InputError
@@ -18,6 +17,7 @@ from transforms.careful import Careful
 from transforms.cut import INPUT, Piece, check_pieces, cut
 from transforms.fold import fold
 from transforms.fuse import fuse_pieces
+from transforms.gmacs import gmacs
 from transforms.gpus import usable_device
 from transforms.images import InputSpec
 from transforms.networks import Network, class_names, decode_side, load_network
@@ -33,10 +33,10 @@ DECODE = "decode"
 class Engine:
     """Networks cut into stages.
 
-    `graph` prices them in GMAC per image, exactly; decoding and resizing cost none. `inputs` maps
-    each input stage to what it makes of a decoded image; `trunks` maps each network to the stages
-    whose pooled output its exits look at; `fingerprints` are by network. JPEGs are decoded to a
-    shorter side of `decode_side` pixels at least (None: full size). `careful` runs batches.
+    `unpriced` is their graph with nothing but costs missing (see `graph`). `inputs` maps each input
+    stage to what it makes of a decoded image; `trunks` maps each network to the stages whose pooled
+    output its exits look at; `fingerprints` are by network. JPEGs are decoded to a shorter side of
+    `decode_side` pixels at least (None: full size). `careful` runs batches.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Engine:
         self._normalisers: dict[str, Normaliser] = {}
         self._modules: dict[str, Ready] = {}
         self._stages = [Stage(DECODE, 0.0, (IMAGE,))]
+        self._pieces: dict[str, tuple[InputSpec, Mapping[str, Piece]]] = {}
         for spec in networks.network:
             if only is None or spec.name in only:
                 self._add(load_network(spec, networks, self.class_names))
@@ -72,8 +73,8 @@ class Engine:
                 f"network {missing[0]!r}, which the policy was fitted for, is not in the networks "
                 f"file; it has {', '.join(network.name for network in networks.network)}"
             )
-        self.graph = StageGraph(tuple(self._stages), "gmac")
-        unknown = [name for name in self.heads if name not in self.graph.answers]
+        self.unpriced = StageGraph(tuple(self._stages), "gmac")
+        unknown = [name for name in self.heads if name not in self.unpriced.answers]
         if unknown:
             raise InputError(f"no network has the exit {unknown[0]!r} that a head was fitted for")
         probe(self)
@@ -82,7 +83,7 @@ class Engine:
         """Cut one network and add its stages to the graph."""
         name = network.spec.name
         try:
-            pieces, gmacs = self._tried(network)
+            pieces = self._tried(network)
         except InputError as error:
             raise InputError(f"network {name!r}: {error}") from error
         except Exception as error:  # whatever the user's own network raises
@@ -91,21 +92,39 @@ class Engine:
                 f"{type(error).__name__}: {error}"
             ) from error
         of_piece = {INPUT: self._input_stage(network.input)}
-        for piece, gmac in zip(pieces, gmacs, strict=True):
+        for piece in pieces:
             stage = f"{name}.{piece.name}" if piece.name else name
             needs = tuple(of_piece[need] for need in piece.needs)
             of_piece[piece.name] = stage
-            self._stages.append(Stage(stage, gmac, needs, answers=not piece.name))
+            self._stages.append(Stage(stage, 0.0, needs, answers=not piece.name))
             self._modules[stage] = ready(piece, network.spec.precision, self.setting)
-            head = self.heads.get(f"{stage}.exit")
-            if head is not None:
-                size = head.weight.size / 1e9
-                self._stages.append(Stage(f"{stage}.exit", size, (stage,), answers=True))
+            if f"{stage}.exit" in self.heads:
+                self._stages.append(Stage(f"{stage}.exit", 0.0, (stage,), answers=True))
+        self._pieces[name] = network.input, {of_piece[piece.name]: piece for piece in pieces}
         self.trunks[name] = tuple(of_piece[module] for module in network.spec.exits)
         self.fingerprints[name] = network.fingerprint
 
-    def _tried(self, network: Network) -> tuple[tuple[Piece, ...], list[float]]:
-        """The pieces of a network and their GMACs, run once on random images."""
+    @cached_property
+    def graph(self) -> StageGraph:
+        """The stages priced in GMAC per image, exactly; decoding and resizing cost none.
+
+        Counted when first asked for: that imports torch's compiler, a second and a half which those
+        who only run stages do without. Raises InputError on what runs on no meta device.
+        """
+        costs = dict.fromkeys(self.unpriced.stage, 0.0)
+        costs |= {stage: head.weight.size / 1e9 for stage, head in self.heads.items()}
+        for name, (spec, pieces) in self._pieces.items():
+            try:
+                costs |= zip(pieces, gmacs(tuple(pieces.values()), spec), strict=True)
+            except Exception as error:  # whatever the user's own network raises
+                raise InputError(
+                    f"network {name!r} fails on the meta device, where its operations are counted: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+        return self.unpriced.with_costs(costs, "gmac")
+
+    def _tried(self, network: Network) -> tuple[Piece, ...]:
+        """The pieces of a network, run once on random images."""
         check_precision(network.spec.precision, self.device)
         with (
             torch.no_grad()
@@ -116,10 +135,9 @@ class Engine:
             whole = fold(network.module, network.spec.exits, sample)
             pieces = cut(whole, network.spec.exits)
             check_pieces(whole, pieces, sample)
-            gmacs = _gmacs(whole, pieces, network.input)
             if takes_fused(network.spec.precision, self.setting):
                 pieces = fuse_pieces(pieces, sample)
-        return pieces, gmacs
+        return pieces
 
     def _check_classes(self, network: Network, sample: torch.Tensor) -> None:
         result = network.module(sample)
@@ -147,14 +165,14 @@ class Engine:
 
     def run(self, stage: str, made: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Run one stage on the tensors that earlier stages made."""
-        tensors = (made[need] for need in self.graph.stage[stage].needs)
+        tensors = (made[need] for need in self.unpriced.stage[stage].needs)
         result: torch.Tensor = self._modules[stage](*tensors)
         return result
 
     def answer(self, stage: str, made: Mapping[str, torch.Tensor], k: int | None) -> Answers:
         """Run one answering stage: the k best classes (None: all) and the entropy."""
         if stage in self.heads:
-            (trunk,) = self.graph.stage[stage].needs
+            (trunk,) = self.unpriced.stage[stage].needs
             return self.heads[stage].answers(self.features(made[trunk]), k)
         return answers_of(self.run(stage, made), k)()
 
@@ -191,23 +209,3 @@ class Engine:
                 tensor = tensor.mean(dim=1)
         pooled: NDArray[np.float16] = tensor.flatten(1).half().cpu().numpy()
         return pooled
-
-
-def _gmacs(network: nn.Module, pieces: Sequence[Piece], spec: InputSpec) -> list[float]:
-    """Multiply-accumulates of each piece in 1e9 per image, counted on the meta device."""
-    weights = {k: v.to("meta") for k, v in _tensors(network)}
-    made = {INPUT: torch.empty((1, 3, *spec.size), device="meta")}
-    counts = []
-    for piece in pieces:
-        own = {f"module.{name}": weights[name] for name, _ in _tensors(piece.module)}
-        with FlopCounterMode(display=False) as counter:
-            tensors = tuple(made[need] for need in piece.needs)
-            made[piece.name] = torch.func.functional_call(piece, own, tensors)
-        counts.append(counter.get_total_flops() / 2 / 1e9)
-    return counts
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and buffers by name, tied ones under each of theirs."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)

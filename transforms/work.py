@@ -179,6 +179,11 @@ class WorkerOptions:
         return self.batch_size if self.compile else 0
 
     @property
+    def loads(self) -> tuple[str, int]:
+        """What decides how networks are loaded: workers for which it is the same can share them."""
+        return self.device, self.compile_for
+
+    @property
     def hints(self) -> dict[str, str]:
         """What the machine must have, as Beam's resource hints."""
         wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
@@ -215,17 +220,21 @@ class ShardFn(beam.DoFn):
         load: Callable[[WorkerOptions], Any],
         make_step: Callable[[Any, WorkerOptions, Executor], Step],
         worker: WorkerOptions,
+        shared: Shared | None = None,
     ) -> None:
-        """`load` makes what all threads of a process share; `make_step` uses it for a bundle."""
+        """`load` makes what all threads of a process share; `make_step` uses it for a bundle.
+
+        In the process that launches, `shared` may have it already (`WorkerOptions.loads`).
+        """
         self.load = load
         self.make_step = make_step
         self.worker = worker
-        self.shared = Shared()
+        self.shared = shared or Shared()
 
     def setup(self) -> None:
         """Load networks once a process, and start this instance's decoding threads."""
         self.worker = self.worker.here()
-        self.loaded = self.shared.acquire(lambda: self.load(self.worker))
+        self.loaded = self.shared.acquire(lambda: self.load(self.worker), self.worker.loads)
         self.budget: Budget | None = None
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder(self.loaded.decode_side)
@@ -259,7 +268,8 @@ def on_workers(
     load: Callable[[WorkerOptions], Any],
     make_step: Callable[[Any, WorkerOptions, Executor], Step],
     worker: WorkerOptions,
+    shared: Shared | None = None,
 ) -> beam.PTransform[Any, Any]:
     """The Beam step that `ShardFn` is, on machines that have what `worker` wants."""
-    step: beam.PTransform[Any, Any] = beam.ParDo(ShardFn(load, make_step, worker))
+    step: beam.PTransform[Any, Any] = beam.ParDo(ShardFn(load, make_step, worker, shared))
     return step.with_resource_hints(**worker.hints)

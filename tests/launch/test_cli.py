@@ -373,6 +373,20 @@ def test_a_run_that_is_told_to_end_ends_even_if_what_it_has_going_elsewhere_cann
     assert "adalabel demo: terminated; run the same command again" in done.stderr
 
 
+def test_labelling_starts_without_what_takes_long_to_import_and_is_for_others() -> None:
+    heavy = ("torchvision", "torch._dynamo", "scipy.stats", "matplotlib", "sklearn", "pandas")
+    program = (
+        "import sys, pipelines.classify; from transforms.networks import class_names; "
+        "from transforms.networks_file import NetworksFile, NetworkSpec; "
+        "networks = NetworksFile('imagenet1k', (NetworkSpec('a', 'b:c', 'DEFAULT'),)); "
+        f"class_names(networks); sys.exit(str([m for m in {heavy} if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
 @pytest.mark.slow
 def test_the_whole_spine_runs_from_the_command_line(corpus: list[str], tmp_path: Path) -> None:
     table, policy = tmp_path / "table", tmp_path / "policy"

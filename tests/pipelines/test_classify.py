@@ -18,6 +18,7 @@ from policy.errors import InputError
 from policy.rules import always
 from policy.simulate import simulate
 from policy.table import read_table
+from transforms.stages import Engine
 
 SHARDS = ("s0", "s1", "s2")
 
@@ -47,6 +48,22 @@ def times(output: Path) -> dict[str, int]:
 def test_every_record_gets_one_row_in_order(done: tuple[Path, ClassifyReceipt]) -> None:
     keys = [row["key"] for row in rows_of(done[0])]
     assert keys == [f"{shard}/{number:04d}" for shard in SHARDS for number in range(42)]
+
+
+def test_a_worker_in_the_process_that_launches_runs_the_networks_that_were_checked(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(*arguments: Any) -> Engine:
+        loaded.append(arguments)
+        return Engine(*arguments)
+
+    monkeypatch.setattr("transforms.label.Engine", load)
+    assert world.classify(tmp_path / "out").newly_labelled
+    assert len(loaded) == 1
+    world.classify(tmp_path / "again")  # another run looks at the networks anew
+    assert len(loaded) == 2
 
 
 def test_images_go_where_simulate_sends_the_table(

@@ -14,9 +14,8 @@ from tiny_bucket import TinyBlob, TinyBucket
 from pipelines import promote
 from pipelines.promote import Outcome, Wish, publish, rollback
 from pipelines.registry import Registry, open_registry
-from policy.bundle import HEADS, POLICY, read_bundle
+from policy.bundle import HEADS, POLICY, REPORT, read_bundle
 from policy.errors import Damaged, InputError, OutputInUse
-from policy.report import REPORT
 from transforms import bucket
 from transforms.chain import POINTER
 

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, multinomial
 
-from policy.bounds import binomial, hoeffding_bentkus, p_value, trinomial, upper_bound
+from policy import bounds
+from policy.bounds import (
+    at_least,
+    binomial,
+    hoeffding_bentkus,
+    p_value,
+    trinomial,
+    upper_bound,
+)
 from policy.errors import InputError
 from policy.losses import Objective
 
@@ -31,6 +39,27 @@ def tail_by_convolution(found: int, n: int, mean: float, differing: float) -> fl
 def test_the_binomial_p_value_is_the_chance_of_so_few_losses() -> None:
     assert p_value(regrets(0, 0, 10), 0.1, "excess") == pytest.approx(0.9**10)
     assert p_value(regrets(1, 0, 10), 0.1, "excess") == pytest.approx(0.9**10 + 0.9**9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 1000, 200_000])
+@pytest.mark.parametrize("chance", [0.0, 1e-4, 0.03, 0.5, 1.0])
+def test_binomial_chances_are_those_of_scipy_stats(n: int, chance: float) -> None:
+    counts = np.unique(
+        np.clip(np.linspace(n * chance / 2 - 3, n * chance * 1.5 + 3, 40), -2, n + 2)
+    )
+    for k in counts.astype(int).tolist():
+        assert binomial(k, n, chance) == pytest.approx(binom.cdf(k, n, chance), rel=1e-10)
+        assert at_least(k, n, chance) == pytest.approx(binom.sf(k - 1, n, chance), rel=1e-10)
+
+
+@pytest.mark.parametrize("chance", [0.0, 1e-6, 0.01, 0.4])
+@pytest.mark.parametrize("n", [1, 50, 300_000])
+def test_the_sum_over_gains_weighs_them_as_scipy_stats_does(n: int, chance: float) -> None:
+    middle = round(n * chance)
+    k = np.arange(max(middle - 5000, 0), min(middle + 5000, n) + 1)
+    weights = binom.pmf(k, n, chance)
+    ours = bounds._relative(k, n, chance)
+    assert ours == pytest.approx(weights / weights.sum(), rel=1e-9, abs=1e-300)
 
 
 def test_the_trinomial_p_value_is_that_of_the_most_that_labels_may_differ() -> None:

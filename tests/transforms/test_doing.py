@@ -26,8 +26,9 @@ def test_seconds_go_to_what_is_innermost_and_sum_up_to_the_clocks() -> None:
         with doing(READ):
             clock.now = 10
     clock.now = 13
-    assert budget.so_far() == {IDLE: 4, OTHER: 3, "stage big": 4, READ: 2}
-    assert sum(budget.so_far().values()) == clock.now
+    spent = budget.take()
+    assert spent == {IDLE: 4, OTHER: 3, "stage big": 4, READ: 2}
+    assert sum(spent.values()) == clock.now
 
 
 def test_what_was_taken_is_not_counted_again() -> None:
@@ -52,7 +53,7 @@ def test_time_is_counted_when_what_is_being_done_fails() -> None:
     with pytest.raises(ValueError, match="no"):
         fail()
     clock.now = 3
-    assert budget.so_far() == {IDLE: 1, READ: 2}
+    assert budget.take() == {IDLE: 1, READ: 2}
 
 
 def test_waiting_for_others_is_divided_as_they_spent_their_time() -> None:
@@ -61,10 +62,10 @@ def test_waiting_for_others_is_divided_as_they_spent_their_time() -> None:
     clock.now = 1
     with budget.waiting_for(DECODE, lambda: {DECODE: 10, RESIZE: 30, READ: 0}):
         clock.now = 9
-    assert budget.so_far() == {IDLE: 1, DECODE: 2, RESIZE: 6}
+    assert budget.take() == {IDLE: 1, DECODE: 2, RESIZE: 6}
     with budget.waiting_for(DECODE, dict):
         clock.now = 12
-    assert budget.so_far() == {IDLE: 1, DECODE: 5, RESIZE: 6}
+    assert budget.take() == {DECODE: 3}
 
 
 def test_each_thread_has_a_budget_of_its_own() -> None:

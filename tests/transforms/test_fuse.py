@@ -9,6 +9,8 @@ from torch.nn import functional
 from transforms.cut import cut
 from transforms.fold import fold
 from transforms.fuse import Convolution, fuse, fuse_pieces
+from transforms.gmacs import gmacs
+from transforms.images import InputSpec
 
 RANDOM = torch.Generator().manual_seed(1)
 IMAGES = torch.rand((3, 3, 32, 32), generator=RANDOM) - 0.5
@@ -212,3 +214,10 @@ def test_fusing_leaves_what_it_was_given_as_it_was() -> None:
     fuse(network, (images,))
     assert torch.equal(images, IMAGES)
     assert torch.equal(network(images), before)
+
+
+def test_costs_are_counted_of_fused_networks_too() -> None:
+    network = torchvision.models.resnet18(weights=None).eval().requires_grad_(requires_grad=False)
+    spec = InputSpec(resize=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    pieces = cut(network, ("layer2",))
+    assert gmacs(fuse_pieces(pieces, IMAGES), spec) == gmacs(pieces, spec)

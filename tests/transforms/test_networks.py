@@ -239,10 +239,11 @@ def test_class_names_are_the_lines_of_a_file(networks: NetworksFile) -> None:
     assert class_names(networks) == NAMES
 
 
-def test_imagenet_has_a_thousand_built_in_names(networks: NetworksFile) -> None:
+def test_imagenet_has_the_thousand_names_of_torchvision(networks: NetworksFile) -> None:
     names = class_names(replace(networks, classes="imagenet1k"))
     assert len(names) == 1000
     assert names[0] == "tench"
+    assert names == tuple(WEIGHTS.meta["categories"])
 
 
 @pytest.mark.parametrize("text", ["", "\n", "cat\n\ndog\n", "cat\n  \n"])

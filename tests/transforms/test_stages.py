@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from policy.heads import Head
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.stages import Engine
 
+ROOT = tiny.FOLDER.parent
+NOT_COUNTED = tiny.TOML.replace("branchy", "looking", 1).replace('["block1"]', "[]")
 EXIT = "small.block1.exit"
 
 
@@ -62,6 +66,31 @@ def test_costs_are_exact_multiply_accumulates(engine: Engine) -> None:
     assert macs["small"] == pytest.approx(conv + 4 * 4)
     assert macs["big"] == pytest.approx(3 * 8 * 9 * 144 + 2 * 8 * 8 * 9 * 144 + 8 * 4)
     assert macs["decode"] == macs[input_of(engine, "16x16")] == 0
+
+
+def test_costs_are_counted_only_when_asked_for_as_that_imports_torchs_compiler(
+    tmp_path: Path,
+) -> None:
+    path = tiny.write_networks(tmp_path)
+    program = (
+        "import sys; from transforms.networks_file import read_networks; "
+        "from transforms.stages import Engine; "
+        f"engine = Engine(read_networks({str(path)!r}), 'cpu'); "
+        "print('torch._dynamo' in sys.modules, engine.graph.stage['big'].cost > 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "False True\n"
+
+
+def test_a_network_whose_operations_cannot_be_counted_is_run_but_not_priced(
+    tmp_path: Path,
+) -> None:
+    path = tiny.write_networks(tmp_path, NOT_COUNTED)
+    engine = Engine(read_networks(str(path)), "cpu", only=["small"])
+    with pytest.raises(InputError, match=r"'small' fails on the meta device, where .* are counted"):
+        _ = engine.graph
 
 
 def test_networks_that_want_the_same_input_share_it(tmp_path: Path) -> None:
