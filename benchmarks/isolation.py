@@ -25,7 +25,8 @@ SPECS = {"input": InputSpec(resize=256, crop=224, mean=HALF, std=HALF)}
 def images_per_second(records: list[Record], decoder: Decoder, *, keep_image: bool) -> float:
     """Of all records, prepared by one thread a core."""
     with ThreadPoolExecutor(usable_cores()) as pool:
-        ahead = DecodeAhead(SPECS, pool, 128, keep_image=keep_image, decoder=decoder)
+        later = SPECS if keep_image else {}
+        ahead = DecodeAhead(SPECS, pool, 128, later=later, decoder=decoder)
         started = time.perf_counter()
         for _ in ahead.submit("s", 0, records):
             pass

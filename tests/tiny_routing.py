@@ -69,7 +69,7 @@ def to_png(pixels: NDArray[np.uint8]) -> bytes:
 def stripped(item: Prepared, router: Router) -> Prepared:
     """An image as a worker prepares it: only with what the router asks for."""
     pixels = {name: item.pixels[name] for name in router.inputs}
-    image = item.image if router.keeps_images else None
+    image = item.image if router.later else None
     return Prepared(item.shard, item.row, item.key, item.label, image=image, pixels=pixels)
 
 

@@ -17,16 +17,12 @@ from policy.audit import audited, disagrees
 from policy.graph import StageGraph
 from policy.losses import Metric, knows
 from transforms.prepare import Prepared
-from transforms.queues import Batch, Queue
+from transforms.queues import Batch, Queues
 from transforms.remaining import Remaining
 from transforms.routed import Compared, Routed, Trail
 
 SEED = 0
 """The same in every run: an image is audited or not, whoever labels it and how often."""
-
-_PATIENCE = 128
-"""Batches after which a queue is run although it is not full: rows wait for it, and with their rows
-whole shards. At 1 % of the images, as many batches of images give a full batch of audits."""
 
 _FAILED = Compared(None, disagrees=False, cost=0.0)
 
@@ -45,14 +41,6 @@ class AuditPlan:
         return 5 if self.metric == "top5" else 1
 
 
-@dataclass
-class _Waiting:
-    """Images for which the same stages were run, and how many batches had been fed before."""
-
-    queue: Queue
-    since: int
-
-
 class Auditor:
     """Chooses images, holds back those that stopped early, and lets them go once compared."""
 
@@ -63,12 +51,10 @@ class Auditor:
         self.plan = plan
         self.graph = graph
         self.remaining = remaining
-        self.batch_size = batch_size
         self.topk = topk
         self._stages = graph.needed((graph.full,))
-        self._waiting: dict[frozenset[str], _Waiting] = {}
+        self._queues: Queues[frozenset[str]] = Queues(batch_size)  # by the stages that were run
         self._held: dict[tuple[str, int], Routed] = {}
-        self._batches = 0
 
     def chosen(self, items: Sequence[Prepared]) -> NDArray[np.bool_]:
         """[n], which images to audit if they stop early."""
@@ -104,19 +90,14 @@ class Auditor:
 
     def fed(self) -> Iterator[Routed]:
         """Another batch has been fed: compare where there is a full one, or one that waited."""
-        self._batches += 1
-        for done, waiting in self._waiting.items():
-            while waiting.queue.waiting >= self.batch_size:
-                yield from self._compare(done, waiting.queue.take(self.batch_size))
-                waiting.since = self._batches
-            if waiting.queue.waiting and self._batches - waiting.since >= _PATIENCE:
-                yield from self._compare(done, waiting.queue.take(self.batch_size))
+        self._queues.fed()
+        while ready := self._queues.ready():
+            yield from self._compare(ready[0], self._queues.take(ready[0]))
 
     def flush(self) -> Iterator[Routed]:
         """Compare all that is held back."""
-        for done, waiting in self._waiting.items():
-            while waiting.queue.waiting:
-                yield from self._compare(done, waiting.queue.take(self.batch_size))
+        while waiting := self._queues.waiting():
+            yield from self._compare(waiting[0], self._queues.take(waiting[0]))
 
     def _done(self, trail: Trail) -> frozenset[str]:
         """The full network's stages that were run for a trail."""
@@ -135,10 +116,7 @@ class Auditor:
                 items[-1:], trail, cost, label.take(np.array([row]))
             )
         made = {name: tensor for name, tensor in batch.made.items() if name in tensors}
-        waiting = self._waiting.setdefault(self._done(trail), _Waiting(Queue(), 0))
-        if not waiting.queue.waiting:
-            waiting.since = self._batches
-        waiting.queue.put(Batch(items, made))
+        self._queues.put(self._done(trail), Batch(items, made))
 
     @torch.inference_mode()
     def _compare(self, done: frozenset[str], parts: Sequence[Batch]) -> Iterator[Routed]:

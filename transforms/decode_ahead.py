@@ -10,10 +10,12 @@ from policy.errors import Unavailable, shown
 from transforms.decoding import Decoder
 from transforms.doing import DECODE, RESIZE, here
 from transforms.images import InputSpec
-from transforms.prepare import HERE, Prepared, prepare
+from transforms.prepare import HERE, NONE, Prepared, prepare
 from transforms.shards import Record
 
 _AT_ONCE = 8  # records for a thread: handing over one costs as much as preparing a tiny one
+_BYTES_AT_ONCE = 256 << 10  # or so many encoded bytes: large images are spread over all threads
+_MOST_BYTES = 64 << 20  # encoded, under way; a record may be as large by itself
 _HANGS = 4  # times the limit of CPU seconds, for threads that share a core
 _SLACK_SECONDS = 60
 _LOG = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class _Task:
         self, records: Sequence[_Placed], work: Callable[[_Placed], Prepared], pool: Executor
     ) -> None:
         self.records = records
+        self.bytes = _bytes(records)
         self.work = work
         self.done: list[Prepared] = []
         self.seconds: dict[str, float] = {}
@@ -57,33 +60,37 @@ class DecodeAhead:
         depth: int,
         *,
         turns: bool = False,
-        keep_image: bool = True,
+        later: Mapping[str, InputSpec] = NONE,
         decoder: Decoder = HERE,
     ) -> None:
         """Make the pixels of these input stages for every image, on `pool`.
 
-        At most `depth` records are under way; in `turns`, so many are gathered, prepared all at
-        once, and handed back. The decoded image is kept only where later inputs are made from it.
+        At most `depth` records are under way, and fewer if they are large; in `turns`, so many are
+        gathered, prepared all at once, and handed back. `later` is as in `prepare`.
         """
         self.inputs = inputs
         self.pool = pool
-        self.keep_image = keep_image
+        self.later = later
         self.decoder = decoder
         self._turns = turns
         self._at_once = min(_AT_ONCE, max(1, depth // 4))
         self._gather = max(1, depth) if turns else self._at_once
+        self._gather_bytes = _MOST_BYTES if turns else _BYTES_AT_ONCE
         self._most = 0 if turns else depth
         self._gathered: list[_Placed] = []
         self._tasks: deque[_Task] = deque()
+        self._gathered_bytes = 0
         self._under_way = 0
+        self._bytes = 0
 
     def submit(self, shard: str, first: int, records: Sequence[Record]) -> Iterator[Prepared]:
         """Take records of a shard, whose numbers start at `first`; yield the oldest ones."""
         for row, record in enumerate(records, start=first):
             self._gathered.append((shard, row, record))
-            if len(self._gathered) >= self._gather:
+            self._gathered_bytes += len(record.image)
+            if len(self._gathered) >= self._gather or self._gathered_bytes >= self._gather_bytes:
                 self._start()
-                while self._under_way > self._most:
+                while self._under_way > self._most or self._bytes > _MOST_BYTES:
                     yield from self._oldest()
 
     def drain(self) -> Iterator[Prepared]:
@@ -94,21 +101,33 @@ class DecodeAhead:
 
     def _start(self) -> None:
         """Hand what was gathered to the threads; in turns, wait for all of it."""
-        records, self._gathered = self._gathered, []
-        for first in range(0, len(records), self._at_once):
-            part = records[first : first + self._at_once]
+        records, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        for part in self._parts(records):
             self._tasks.append(_Task(part, self._prepare, self.pool))
         self._under_way += len(records)
+        self._bytes += _bytes(records)
         for task in self._tasks if self._turns else ():
             self._wait(task)
 
+    def _parts(self, records: Sequence[_Placed]) -> Iterator[list[_Placed]]:
+        """So few records that none waits long for the others."""
+        part: list[_Placed] = []
+        for placed in records:
+            part.append(placed)
+            if len(part) >= self._at_once or _bytes(part) >= _BYTES_AT_ONCE:
+                yield part
+                part = []
+        if part:
+            yield part
+
     def _prepare(self, placed: _Placed) -> Prepared:
-        return prepare(*placed, self.inputs, keep_image=self.keep_image, decoder=self.decoder)
+        return prepare(*placed, self.inputs, later=self.later, decoder=self.decoder)
 
     def _oldest(self) -> Iterator[Prepared]:
         task = self._tasks.popleft()
         self._wait(task)
         self._under_way -= len(task.done)
+        self._bytes -= task.bytes
         yield from task.done
 
     def _wait(self, task: _Task) -> None:
@@ -131,6 +150,10 @@ class DecodeAhead:
             if waited >= int(_HANGS * self.decoder.limits.seconds) + _SLACK_SECONDS:
                 _hangs(task.records[done][2].key)
         task.future.result()
+
+
+def _bytes(records: Sequence[_Placed]) -> int:
+    return sum(len(record.image) for _, _, record in records)
 
 
 def _hangs(key: str) -> None:

@@ -28,6 +28,7 @@ from transforms.extract_table import (
     outcomes_of,
     unlabelled,
 )
+from transforms.images import InputSpec
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
 from transforms.shards import Shard
@@ -53,7 +54,7 @@ class ExtractStep:
         self.options = options
         self.batch_size = batch_size
         self.inputs = engine.inputs
-        self.keeps_images = False
+        self.later: Mapping[str, InputSpec] = {}
         self._waiting: list[Prepared] = []
 
     def take(self, item: Prepared) -> Iterator[Placed]:

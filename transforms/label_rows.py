@@ -47,9 +47,8 @@ class LabelStep:
         self.guard = guard
         self.inputs = router.inputs
         full = guard.full if guard else None
-        self.keeps_images = router.keeps_images or (
-            full is not None and not full.inputs.keys() <= router.inputs.keys()
-        )
+        all_later = {**router.later, **(full.inputs if full else {})}
+        self.later = {name: spec for name, spec in all_later.items() if name not in self.inputs}
         self.names = pa.array(router.engine.class_names, pa.string())
         self._routers: dict[str, Router] = {}
 

@@ -1,8 +1,9 @@
-"""Images on their way through the network: batches of them, and queues of such batches."""
+"""Images on their way through the network: batches of them, and bounded queues of such batches."""
 
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 
 from policy.answers import Answers, concatenate
 from transforms.prepare import Prepared
+
+PATIENCE = 128
+"""Batches after which a queue is run although it is not full: rows wait for it, and with their rows
+whole shards. At 1 % of the images, as many batches of images give a full batch."""
+
+MOST_WAITING = 16
+"""Batches that wait in all; beyond it the fullest queue is run. A policy may have so many trails
+that what waits for full batches of each fits no memory."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,10 @@ class Queue:
     """Images waiting for one answer; gives back as many as asked, in the parts they came in."""
 
     def __init__(self) -> None:
-        """Start empty; `waiting` counts images."""
+        """Start empty; `waiting` counts images, and `since` is when the oldest may have come."""
         self.parts: deque[Batch] = deque()
         self.waiting = 0
+        self.since = 0
 
     def put(self, batch: Batch) -> None:
         """Add images at the end."""
@@ -92,3 +102,53 @@ class Queue:
             missing -= len(part.items)
             self.waiting -= len(part.items)
         return taken
+
+
+PlaceT = TypeVar("PlaceT", bound=Hashable)
+
+
+class Queues(Generic[PlaceT]):
+    """A queue for each place, and which of them are to be run, in batches of `batch_size`.
+
+    While all that are ready are run, at most `MOST_WAITING` batches wait, and the one that is being
+    sent on, and no image for longer than `PATIENCE` batches.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        """Start without a queue."""
+        self.batch_size = batch_size
+        self.at: dict[PlaceT, Queue] = {}
+        self._fed = 0
+
+    def fed(self) -> None:
+        """Another batch of images has come in."""
+        self._fed += 1
+
+    def put(self, place: PlaceT, batch: Batch) -> None:
+        """Let images wait."""
+        queue = self.at.setdefault(place, Queue())
+        if not queue.waiting:
+            queue.since = self._fed
+        queue.put(batch)
+
+    def take(self, place: PlaceT) -> list[Batch]:
+        """The images there that are to be run next."""
+        queue = self.at[place]
+        queue.since = self._fed
+        return queue.take(self.batch_size)
+
+    def waiting(self) -> list[PlaceT]:
+        """Where images wait."""
+        return [place for place, queue in self.at.items() if queue.waiting]
+
+    def ready(self) -> list[PlaceT]:
+        """Where a batch is full or has waited for long; else the fullest, if too much waits."""
+        waiting = self.waiting()
+        ready = [place for place in waiting if self._is_ready(self.at[place])]
+        total = sum(self.at[place].waiting for place in waiting)
+        if ready or total <= MOST_WAITING * self.batch_size:
+            return ready
+        return [max(waiting, key=lambda place: self.at[place].waiting)]
+
+    def _is_ready(self, queue: Queue) -> bool:
+        return queue.waiting >= self.batch_size or self._fed - queue.since >= PATIENCE

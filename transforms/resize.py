@@ -26,7 +26,8 @@ def fit(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     if spec.crop is not None:
         top = round((height - spec.crop) / 2)
         left = round((width - spec.crop) / 2)
-        image = image[top : top + spec.crop, left : left + spec.crop]
+        # a copy: what is cut off would be kept in memory
+        image = image[top : top + spec.crop, left : left + spec.crop].copy()
     return np.ascontiguousarray(image)
 
 

@@ -1,12 +1,13 @@
 """The router: really runs only the stages that a policy asks for, on full batches.
 
 Images wait in one queue per trail and next answer, and per arm of a mixture of policies. A queue is
-run when it holds a full batch, of images of any shard; what is left in the queues is run when
-`flush` says that no more will come.
+run when it holds a full batch, of images of any shard, and before that only where it is not filled
+for long, or too much waits in all; what is left in the queues is run when `flush` says that no more
+will come.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from transforms.audit import Auditor, AuditPlan
 from transforms.doing import POLICY, doing
 from transforms.images import InputSpec
 from transforms.prepare import Prepared
-from transforms.queues import Batch, Queue
+from transforms.queues import Batch, Queues
 from transforms.remaining import Begun, Remaining
 from transforms.routed import Routed, Trail
 from transforms.stages import Engine
@@ -35,8 +36,8 @@ class Router:
     """Runs a policy over prepared images; knows nothing of shards or Beam.
 
     `inputs` are the inputs to prepare for every image: those of the policy's first answer. Inputs
-    of later answers are made from the decoded image, for the images that get there, on `pool`;
-    `keeps_images` says whether there are such.
+    of later answers, `later`, are made from the decoded image, for the images that get there, on
+    `pool`, or were made before.
     """
 
     def __init__(
@@ -66,14 +67,15 @@ class Router:
             stage: spec for stage, spec in engine.inputs.items() if stage in first
         }
         used = answers_used(policy) | ({self.graph.full} if audit else frozenset())
-        self.keeps_images = any(
-            stage.name in engine.inputs and stage.name not in first
+        self.later: Mapping[str, InputSpec] = {
+            stage.name: engine.inputs[stage.name]
             for stage in self.graph.needed(used)
-        )
+            if stage.name in engine.inputs and stage.name not in first
+        }
         self._plans: dict[_Place, tuple[frozenset[str], frozenset[str]]] = {}
         self._depth = {answer: i for i, answer in enumerate(self._order())}
         self._first: list[list[Prepared]] = [[] for _ in policy.arms]
-        self._queues: dict[_Place, Queue] = {}
+        self._queues: Queues[_Place] = Queues(batch_size)
         self._begun: deque[tuple[_Place, list[Begun]]] = deque()
 
     def _order(self) -> list[str]:
@@ -91,8 +93,9 @@ class Router:
         (arm,) = self.policy.arm_of([item.key])
         self._first[arm].append(item)
         if len(self._first[arm]) >= self.batch_size:
+            self._queues.fed()
             yield from self._run_first(arm)
-            yield from self._run_queues(at_least=self.batch_size)
+            yield from self._run_queues(self._queues.ready)
             if self.auditor:
                 yield from self.auditor.fed()
 
@@ -101,10 +104,10 @@ class Router:
         for arm, waiting in enumerate(self._first):
             if waiting:
                 yield from self._run_first(arm)
-        yield from self._run_queues(at_least=1)
+        yield from self._run_queues(self._queues.waiting)
         while self._begun:
             yield from self._end_oldest()
-            yield from self._run_queues(at_least=1)
+            yield from self._run_queues(self._queues.waiting)
         if self.auditor:
             yield from self.auditor.flush()
 
@@ -112,13 +115,10 @@ class Router:
         batch, self._first[arm] = Batch(self._first[arm]), []
         yield from self._run((arm, (), self.policy.arms[arm].start), [batch])
 
-    def _run_queues(self, at_least: int) -> Iterator[Routed]:
-        while True:
-            ready = [at for at, queue in self._queues.items() if queue.waiting >= at_least]
-            if not ready:
-                return
+    def _run_queues(self, which: Callable[[], list[_Place]]) -> Iterator[Routed]:
+        while ready := which():
             place = min(ready, key=lambda at: self._depth[at[2]])
-            yield from self._run(place, self._queues[place].take(self.batch_size))
+            yield from self._run(place, self._queues.take(place))
 
     @torch.inference_mode()
     def _run(self, place: _Place, waiting: list[Batch]) -> Iterator[Routed]:
@@ -186,7 +186,7 @@ class Router:
             self._stripped(item, all_inputs if more else inputs)
             for item, more in zip(kept.items, audited.tolist(), strict=True)
         ]
-        self._queues.setdefault(place, Queue()).put(replace(kept, items=items))
+        self._queues.put(place, replace(kept, items=items))
 
     def _stripped(self, item: Prepared, inputs: frozenset[str]) -> Prepared:
         """An image with what these inputs take, and nothing else."""

@@ -43,8 +43,8 @@ class Step(Protocol):
         """The inputs to prepare for every image."""
 
     @property
-    def keeps_images(self) -> bool:
-        """Whether further inputs are made from decoded images later."""
+    def later(self) -> Mapping[str, InputSpec]:
+        """Further inputs that may be made from decoded images later."""
 
     def take(self, item: Prepared) -> Iterable[Placed]:
         """Take in a decoded record; give back those that are finished with it."""
@@ -81,7 +81,7 @@ class ShardLoop:
         """Hand records to `step`, prepared on `pool` as DecodeAhead says; `budget` is of here."""
         self.step = step
         self.ahead = DecodeAhead(
-            step.inputs, pool, depth, turns=turns, keep_image=step.keeps_images, decoder=decoder
+            step.inputs, pool, depth, turns=turns, later=step.later, decoder=decoder
         )
         self.budget = budget or Budget()
         self.rows: Collector[Any] = Collector()

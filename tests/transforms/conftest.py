@@ -25,7 +25,9 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
 def images(counting: Counting) -> list[Prepared]:
     """Random images of different sizes, brightness and contrast, with all inputs made."""
     rng = np.random.default_rng(0)
-    return [prepare("s", n, Record(f"s/{n}", encoded(rng)), counting.inputs) for n in range(IMAGES)]
+    specs = counting.inputs
+    records = [Record(f"s/{n}", encoded(rng)) for n in range(IMAGES)]
+    return [prepare("s", n, record, specs, later=specs) for n, record in enumerate(records)]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from policy.mixture import Mixture, Routing
 from policy.rows import OK
 from policy.rules import STOP, Policy, Rule, always
 from policy.simulate import simulate
-from transforms import audit
+from transforms import queues
 from transforms.audit import AuditPlan
 from transforms.careful import Careful
 from transforms.networks_file import read_networks
@@ -161,7 +161,7 @@ def test_all_trails_are_compared_on_the_same_full_batches(
 def test_an_audited_image_does_not_wait_for_ever(
     policy: Policy, counting: Counting, images: list[Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "_PATIENCE", 2)
+    monkeypatch.setattr(queues, "PATIENCE", 2)
     with ThreadPoolExecutor(1) as pool:
         router = Router(policy, counting, 16, 2, pool, AuditPlan(0.05, "top1"))
         held = []
@@ -179,8 +179,8 @@ def test_what_waits_for_its_audit_keeps_no_decoded_image(
         router = Router(policy, counting, 200, 2, pool, HALF)
         for item in images[:200]:
             list(router.feed(replace(stripped(item, router), image=item.image)))
-        queues: list[Queue] = [waiting.queue for waiting in router.auditor._waiting.values()]
-        waiting = [item for queue in queues for part in queue.parts for item in part.items]
+        held: list[Queue] = list(router.auditor._queues.at.values())
+        waiting = [item for queue in held for part in queue.parts for item in part.items]
         assert len(waiting) > 10
         assert {item.image for item in waiting} == {None}
         list(router.flush())

@@ -170,10 +170,10 @@ def test_the_inputs_of_both_first_answers_are_prepared(
     with ThreadPoolExecutor(1) as pool:
         router = Router(routings["both single"], counting, 7, 2, pool)
         assert set(router.inputs) == set(counting.inputs)
-        assert not router.keeps_images
+        assert not router.later
         router = Router(routings["same start"], counting, 7, 2, pool)
         assert len(router.inputs) == 1
-        assert router.keeps_images
+        assert router.later
 
 
 def test_as_many_classes_are_got_as_either_arm_needs(

@@ -45,7 +45,9 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> Counting:
 
 def brightnesses(engine: Engine, levels: Sequence[int]) -> list[Prepared]:
     flat = (to_png(np.full((12, 12, 3), level, dtype=np.uint8)) for level in levels)
-    return [prepare("s", n, Record(str(n), png), engine.inputs) for n, png in enumerate(flat)]
+    records = [Record(str(n), png) for n, png in enumerate(flat)]
+    specs = engine.inputs
+    return [prepare("s", n, record, specs, later=specs) for n, record in enumerate(records)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

@@ -41,7 +41,7 @@ def test_what_waits_keeps_only_what_the_rest_of_its_way_may_need(
         router = Router(policy, counting, 64, 2, pool)
         for item in images[:100]:
             list(router.feed(stripped(item, router)))
-        for (_, _, answer), queue in router._queues.items():
+        for (_, _, answer), queue in router._queues.at.items():
             kept.setdefault(answer, set()).update(*(part.made for part in queue.parts))
     assert kept == {"small": set(counting.graph.stage["small"].needs), "big": set()}
 
@@ -52,7 +52,7 @@ def test_images_are_let_go_once_no_input_is_left_to_make(
     policy = Policy(counting.graph, EXIT, (Rule(EXIT, ("small",), ((),), (0.0,)),))
     with ThreadPoolExecutor(1) as pool:
         router = Router(policy, counting, 64, 2, pool)
-        assert not router.keeps_images
+        assert not router.later
         for item in images[:20]:
             assert item.image is not None
             list(router.feed(replace(stripped(item, router), image=item.image)))

@@ -33,7 +33,7 @@ class Said:
 class Keys:
     """A step that answers with an image's key, in batches of three that cross shards."""
 
-    keeps_images = False
+    later: dict[str, Any] = {}  # noqa: RUF012
     inputs: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
