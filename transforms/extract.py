@@ -31,9 +31,10 @@ from transforms.extract_table import (
 from transforms.images import InputSpec
 from transforms.networks_file import NetworksFile
 from transforms.prepare import Prepared
+from transforms.shard_loop import Placed, Row
 from transforms.shards import Shard
 from transforms.stages import DECODE, Engine
-from transforms.work import Placed, Row, WorkerOptions, on_workers
+from transforms.work import WorkerOptions, on_workers
 
 
 @dataclass(frozen=True)

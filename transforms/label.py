@@ -20,10 +20,11 @@ from transforms.commit import Output
 from transforms.label_rows import Guard, LabelStep
 from transforms.networks_file import NetworksFile
 from transforms.route import Router
+from transforms.shard_loop import Row
 from transforms.shards import Shard
 from transforms.stages import Engine
 from transforms.watch import Watch, Watcher
-from transforms.work import Row, WorkerOptions, on_workers
+from transforms.work import WorkerOptions, on_workers
 
 
 def load_for_policy(networks: NetworksFile, bundle: Bundle, worker: WorkerOptions) -> Engine:

@@ -17,9 +17,9 @@ from transforms.label_table import Labels, audits_of, label_table, statistics_of
 from transforms.prepare import Prepared
 from transforms.route import Router
 from transforms.routed import Routed
+from transforms.shard_loop import Placed
 from transforms.shards import Shard
 from transforms.watch import AFTER, Watcher
-from transforms.work import Placed
 
 
 @dataclass(frozen=True)

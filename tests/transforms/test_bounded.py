@@ -26,8 +26,8 @@ from transforms.queues import MOST_WAITING, PATIENCE, Batch, Queues
 from transforms.resize import fit
 from transforms.route import Router
 from transforms.routed import Routed
+from transforms.shard_loop import Placed, ShardLoop
 from transforms.shards import Record, Shard
-from transforms.work import Placed, ShardLoop
 
 HALF = (0.5, 0.5, 0.5)
 FIRST = {"first": InputSpec(resize=8, crop=8, mean=HALF, std=HALF)}

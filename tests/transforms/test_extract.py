@@ -17,9 +17,10 @@ from transforms.commit import Output
 from transforms.extract import Extract, ExtractStep, TableOptions, load_engine, run_all
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import Prepared, prepare
+from transforms.shard_loop import ShardLoop
 from transforms.shards import Shard, count_records, read_records
 from transforms.stages import Engine
-from transforms.work import ShardLoop, WorkerOptions
+from transforms.work import WorkerOptions
 
 WORKER = WorkerOptions(batch_size=4, decode_threads=2, threads=0, device="cpu")
 FILES = ("answers/small", "answers/big", "features/small.block1")

@@ -32,9 +32,9 @@ from transforms.mini_batches import Batch, Stream
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import prepare
 from transforms.route import Router
+from transforms.shard_loop import ShardLoop
 from transforms.shards import Shard, read_records
 from transforms.stages import Engine
-from transforms.work import ShardLoop
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from transforms.commit import Output
 from transforms.extract import ExtractStep, TableOptions
 from transforms.label_rows import LabelStep
 from transforms.route import Router
+from transforms.shard_loop import ShardLoop
 from transforms.shards import Shard, count_records
-from transforms.work import ShardLoop
 
 RNG = np.random.default_rng(0)
 GOOD, WIDE = tiny.image_bytes(RNG), tiny.image_bytes(RNG, (1, 300))

@@ -27,9 +27,10 @@ from transforms.label_rows import LabelStep
 from transforms.networks_file import NetworksFile, read_networks
 from transforms.prepare import prepare
 from transforms.route import Router
+from transforms.shard_loop import ShardLoop
 from transforms.shards import Shard, count_records, read_records
 from transforms.stages import Engine
-from transforms.work import ShardLoop, WorkerOptions
+from transforms.work import WorkerOptions
 
 WORKER = WorkerOptions(batch_size=4, decode_threads=2, threads=0, device="cpu")
 MADE_BY = {"policy": "0123", "--topk": "2"}

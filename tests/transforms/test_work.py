@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from transforms.collect import Blocks
 from transforms.prepare import Prepared
+from transforms.shard_loop import Placed, Row, ShardLoop
 from transforms.shards import Shard, count_records
-from transforms.work import Placed, Row, ShardFn, ShardLoop, WorkerOptions
+from transforms.work import ShardFn, WorkerOptions
 
 WORKER = WorkerOptions(batch_size=3, decode_threads=2, threads=0, device="cpu")
 
