@@ -1,6 +1,6 @@
 """What writing tables and labels costs in one thread, and deciding: by columns and by dicts.
 
-    .venv/bin/python benchmarks/tables.py [--repeats 5]
+    python -m benchmarks.tables [--repeats 5]
 
 Prints Markdown tables. Both ways take the same answers in batches of 64 and run in turn; figures
 are medians of the processor's seconds. By dicts is how it was done before (tests/row_wise.py), with
@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from speed import describe_machine
 
+from benchmarks.machine import describe_machine
 from policy.answers import Answers, answers_from_logits
 from policy.features import Feature
 from policy.graph import Stage, StageGraph
