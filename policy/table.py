@@ -206,9 +206,16 @@ def _read_answer(paths: Sequence[str], k: int) -> pa.Table:
             raise damaged(path, error) from error
         if not whole.schema.equals(ANSWERS_SCHEMA):
             raise InputError(f"{path}: not a file of answers, or damaged. Extract it again.")
+        widths = set[int]()
         for column in ("classes", "probabilities"):
             index = whole.schema.get_field_index(column)
             whole = whole.set_column(index, column, pc.list_slice(whole[column], 0, k))
+            widths |= set(pc.unique(pc.list_value_length(whole[column]).drop_null()).to_pylist())
+        if len(widths) > 1:  # no checksum covers how many numbers a page of Parquet says it has
+            raise InputError(
+                f"{path}: rows with different numbers of classes or probabilities "
+                f"({', '.join(map(str, sorted(widths)))}), or damaged. Extract it again."
+            )
         tables.append(whole.replace_schema_metadata(None))
     return pa.concat_tables(tables or [ANSWERS_SCHEMA.empty_table()])
 

@@ -263,6 +263,20 @@ def test_a_parquet_file_of_another_kind_is_named(tmp_path: Path) -> None:
         read_table(str(tmp_path))
 
 
+@pytest.mark.parametrize("column", ["classes", "probabilities"])
+@pytest.mark.parametrize("few", [slice(N), slice(7, 8)])
+def test_a_list_that_was_cut_is_noticed(tmp_path: Path, column: str, few: slice) -> None:
+    def cut(rows: list[Row], answer: str, shard: str) -> list[Row]:
+        for row in rows[few] if (answer, shard) == ("big", SHARDS[1]) else ():
+            row[column] = row[column][:-1]
+        return rows
+
+    write_table(tmp_path, cut)
+    said = r"answers/big/train/b\.parquet: rows with different numbers of classes or probabilities"
+    with pytest.raises(InputError, match=said):
+        read_table(str(tmp_path))
+
+
 def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     write_table(tmp_path)
     path = tmp_path / answers_path("big", SHARDS[0])
