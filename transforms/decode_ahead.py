@@ -112,11 +112,13 @@ class DecodeAhead:
     def _parts(self, records: Sequence[_Placed]) -> Iterator[list[_Placed]]:
         """So few records that none waits long for the others."""
         part: list[_Placed] = []
+        held = 0
         for placed in records:
             part.append(placed)
-            if len(part) >= self._at_once or _bytes(part) >= _BYTES_AT_ONCE:
+            held += len(placed[2].image)
+            if len(part) >= self._at_once or held >= _BYTES_AT_ONCE:
                 yield part
-                part = []
+                part, held = [], 0
         if part:
             yield part
 

@@ -90,7 +90,7 @@ class Router:
 
     def feed(self, item: Prepared) -> Iterator[Routed]:
         """Take one image in; yield what could be finished with it."""
-        (arm,) = self.policy.arm_of([item.key])
+        arm = int(self.policy.arm_of([item.key])[0]) if len(self._first) > 1 else 0
         self._first[arm].append(item)
         if len(self._first[arm]) >= self.batch_size:
             self._queues.fed()
