@@ -101,9 +101,11 @@ def label(
     bundle = source.bundle
     shared, launcher = Shared(), options.launcher
     load = partial(load_checked, networks, bundle, launcher)
-    loaded = shared.acquire(load, launcher.loads)
+    loaded = shared.acquire(load) if options.in_one_process else load()
     audit = audit_plan(bundle, loaded.engine, options.audit_fraction)
     check_full(bundle, loaded.engine, options.on_alarm)
+    if not options.in_one_process:
+        del loaded  # workers load their own, perhaps where this was
     makers = made_by(options, source)
     with opened(options.output, options.mode, LABELS, makers) as session:
         alarm = alarm_before(session, options.on_alarm)

@@ -173,6 +173,12 @@ class PlaceOptions(MachineOptions):
         worker = replace(self.worker, compile=False)
         return worker if self.on == "local" else replace(worker, device="cpu")
 
+    @property
+    def in_one_process(self) -> bool:
+        """Whether the launching process is the only worker, and loads networks alike as both."""
+        alike = self.device == "cpu" and not self.compile
+        return alike and self.on == "local" and self.workers == 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(PlaceOptions):

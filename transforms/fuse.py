@@ -48,6 +48,7 @@ _FUNCTIONS: dict[object, Activation] = {
     torch.sigmoid: Activation("sigmoid"),
 }
 _SUMS = (operator.add, operator.iadd, torch.add)
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
 
 
 def fuse_pieces(pieces: Sequence[Piece], sample: torch.Tensor) -> tuple[Piece, ...]:
@@ -63,22 +64,32 @@ def fuse_pieces(pieces: Sequence[Piece], sample: torch.Tensor) -> tuple[Piece, .
 def fuse(module: nn.Module, tensors: Sequence[torch.Tensor]) -> nn.Module:
     """A module (in eval mode, on the CPU) that makes the same of tensors like these, faster.
 
-    What torch.fx cannot trace, and what computes something else once fused, is returned as it is.
+    What torch.fx cannot trace, what oneDNN's operators refuse, and what computes something else
+    once fused, is returned as it is. They are torch's own, and may be others in another version.
     """
     try:
-        graph = trace(module)
-    except InputError:
+        fused = _fused(module, _copies(tensors))
+        made = fused(*_copies(tensors))
+    except (InputError, RuntimeError, AttributeError):
         return module
-    fused = fx.GraphModule(module, graph)
+    return fused if is_same(made, module(*_copies(tensors))) else module
+
+
+def _copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """For a network that overwrites what it is given."""
+    return [tensor.clone() for tensor in tensors]
+
+
+def _fused(module: nn.Module, tensors: Sequence[torch.Tensor]) -> fx.GraphModule:
+    fused = fx.GraphModule(module, trace(module))
     _skip_nothings(fused)
-    wanted = ShapeProp(fused).propagate(*(tensor.clone() for tensor in tensors))
-    for node in list(graph.nodes):
+    ShapeProp(fused).propagate(*tensors)
+    for node in list(fused.graph.nodes):
         if _is_convolution(node, fused):
             _fuse(_Chain.behind(node, fused), fused)
     fused.delete_all_unused_submodules()
     fused.recompile()
-    made = fused(*(tensor.clone() for tensor in tensors))
-    return fused if is_same(made, wanted) else module
+    return fused
 
 
 class Convolution(nn.Module):
@@ -126,7 +137,7 @@ class _Chain:
         chain = cls((node,))
         after = _only_user(node)
         other = _added(after, node) if after else None
-        if after and other:
+        if after and other and not _overwrites(node, after, network):
             chain = cls((node, after), other)
             after = _only_user(after)
         activation = _activation(after, network) if after else None
@@ -140,18 +151,19 @@ def _skip_nothings(network: fx.GraphModule) -> None:
     for node in list(network.graph.nodes):
         is_call = node.op == "call_module" and len(node.args) == 1
         module = network.get_submodule(str(node.target)) if is_call else None
-        if isinstance(module, nn.Identity | nn.Dropout):
+        if module and type(module) in (nn.Identity, nn.Dropout) and not _is_hooked(module):
             node.replace_all_uses_with(node.args[0])
             network.graph.erase_node(node)
 
 
 def _fuse(chain: _Chain, network: fx.GraphModule) -> None:
-    """Put one call in the place of the last of some."""
+    """Put one call in the place of some: of the first of them that has all it takes."""
     first, last, graph = chain.nodes[0], chain.nodes[-1], network.graph
+    place = chain.nodes[1] if chain.other else first
     plain: Any = network.get_submodule(str(first.target))
     name = f"fused_{first.name}"
     network.add_submodule(name, Convolution(plain, chain.activation))
-    with graph.inserting_before(last):
+    with graph.inserting_before(place):
         given = (first.args[0], *([chain.other] if chain.other else []))
         call = graph.call_module(name, given)
     call.meta = dict(last.meta)
@@ -170,7 +182,7 @@ def _is_convolution(node: fx.Node, network: fx.GraphModule) -> bool:
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and module.weight.dtype == torch.float32
-        and not module._forward_hooks  # noqa: SLF001 - there is no public way to see them
+        and not _is_hooked(module)
         and len(calls) == 1
     )
 
@@ -185,8 +197,36 @@ def _added(node: fx.Node, to: fx.Node) -> fx.Node | None:
     if node.target not in _SUMS or node.kwargs or len(others) != 1:
         return None
     (other,) = others
-    shapes = [getattr(one.meta.get("tensor_meta"), "shape", None) for one in (to, other)]
-    return other if shapes[0] and shapes[0] == shapes[1] else None
+    if node.target is operator.iadd and node.args[0] is not to:
+        return None  # overwrites what others may look at
+    kinds = [_shape_and_type(one) for one in (to, other)]
+    return other if kinds[0] and kinds[0] == kinds[1] else None
+
+
+def _shape_and_type(node: fx.Node) -> tuple[torch.Size, torch.dtype] | None:
+    """None for what is no tensor."""
+    found: Any = node.meta.get("tensor_meta")
+    return (found.shape, found.dtype) if hasattr(found, "dtype") else None
+
+
+def _overwrites(first: fx.Node, last: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a call between two others changes a tensor in place: none may be moved past it."""
+    order = list(network.graph.nodes)
+    between = order[order.index(first) + 1 : order.index(last)]
+    return any(_is_in_place(node, network) for node in between)
+
+
+def _is_in_place(node: fx.Node, network: fx.GraphModule) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    ends = name.endswith("_") and not name.endswith("__")
+    return ends or node.target in _IN_PLACE or bool(node.kwargs.get("inplace"))
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody else looks in; there is no public way to see it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001
 
 
 def _activation(node: fx.Node, network: fx.GraphModule) -> Activation | None:

@@ -51,6 +51,7 @@ class LabelStep:
         self.later = {name: spec for name, spec in all_later.items() if name not in self.inputs}
         self.names = pa.array(router.engine.class_names, pa.string())
         self._routers: dict[str, Router] = {}
+        self._fed = router
 
     def begin(self, shard: Shard) -> bool:
         """Look for an alarm: after one, shards go through the full network, or are not begun."""
@@ -62,14 +63,19 @@ class LabelStep:
         return self.guard.watcher.watch.on_alarm != "stop"
 
     def take(self, item: Prepared) -> Iterator[Placed]:
-        """Route one image; others may come out with it."""
-        return self._place(self._routers.get(item.shard, self.router).feed(item))
+        """Route one image; others may come out with it.
+
+        Nothing waits in one router while another is fed, which may be for all that is left.
+        """
+        router = self._routers.get(item.shard, self.router)
+        if router is not self._fed:
+            yield from self._place(self._fed.flush())
+            self._fed = router
+        yield from self._place(router.feed(item))
 
     def flush(self) -> Iterator[Placed]:
         """Route all that is waiting."""
-        yield from self._place(self.router.flush())
-        if self.guard and self.guard.full:
-            yield from self._place(self.guard.full.flush())
+        yield from self._place(self._fed.flush())
 
     def reject(self, item: Prepared) -> Labels:
         """A row without a label."""

@@ -23,7 +23,7 @@ from transforms.audit import Auditor, AuditPlan
 from transforms.doing import POLICY, doing
 from transforms.images import InputSpec
 from transforms.prepare import Prepared
-from transforms.queues import Batch, Queues
+from transforms.queues import PATIENCE, Batch, Queues
 from transforms.remaining import Begun, Remaining
 from transforms.routed import Routed, Trail
 from transforms.stages import Engine
@@ -75,6 +75,7 @@ class Router:
         self._plans: dict[_Place, tuple[frozenset[str], frozenset[str]]] = {}
         self._depth = {answer: i for i, answer in enumerate(self._order())}
         self._first: list[list[Prepared]] = [[] for _ in policy.arms]
+        self._late = [0] * len(self._first)  # batches that other arms began meanwhile
         self._queues: Queues[_Place] = Queues(batch_size)
         self._begun: deque[tuple[_Place, list[Begun]]] = deque()
 
@@ -95,6 +96,7 @@ class Router:
         if len(self._first[arm]) >= self.batch_size:
             self._queues.fed()
             yield from self._run_first(arm)
+            yield from self._run_late()
             yield from self._run_queues(self._queues.ready)
             if self.auditor:
                 yield from self.auditor.fed()
@@ -111,8 +113,16 @@ class Router:
         if self.auditor:
             yield from self.auditor.flush()
 
+    def _run_late(self) -> Iterator[Routed]:
+        """Run first answers that few images begin with, once these have waited for long."""
+        for arm, waiting in enumerate(self._first):
+            self._late[arm] += bool(waiting)
+            if self._late[arm] >= PATIENCE:
+                yield from self._run_first(arm)
+
     def _run_first(self, arm: int) -> Iterator[Routed]:
         batch, self._first[arm] = Batch(self._first[arm]), []
+        self._late[arm] = 0
         yield from self._run((arm, (), self.policy.arms[arm].start), [batch])
 
     def _run_queues(self, which: Callable[[], list[_Place]]) -> Iterator[Routed]:

@@ -130,7 +130,7 @@ class Engine:
             torch.no_grad()
         ):  # weights made in inference mode would be refused by some convolutions
             random = torch.Generator().manual_seed(0)
-            sample = torch.rand((3, 3, *network.input.size), generator=random)
+            sample = 2 * torch.rand((3, 3, *network.input.size), generator=random) - 1
             self._check_classes(network, sample[:1])
             whole = fold(network.module, network.spec.exits, sample)
             pieces = cut(whole, network.spec.exits)

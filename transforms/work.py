@@ -51,11 +51,6 @@ class WorkerOptions:
         return self.batch_size if self.compile else 0
 
     @property
-    def loads(self) -> tuple[str, int]:
-        """What decides how networks are loaded: workers for which it is the same can share them."""
-        return self.device, self.compile_for
-
-    @property
     def hints(self) -> dict[str, str]:
         """What the machine must have, as Beam's resource hints."""
         wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
@@ -96,7 +91,7 @@ class ShardFn(beam.DoFn):
     ) -> None:
         """`load` makes what all threads of a process share; `make_step` uses it for a bundle.
 
-        In the process that launches, `shared` may have it already (`WorkerOptions.loads`).
+        In the process that launches, `shared` may have it already.
         """
         self.load = load
         self.make_step = make_step
@@ -106,7 +101,7 @@ class ShardFn(beam.DoFn):
     def setup(self) -> None:
         """Load networks once a process, and start this instance's decoding threads."""
         self.worker = self.worker.here()
-        self.loaded = self.shared.acquire(lambda: self.load(self.worker), self.worker.loads)
+        self.loaded = self.shared.acquire(lambda: self.load(self.worker))
         self.budget: Budget | None = None
         self.pool = ThreadPoolExecutor(self.worker.decode_threads, thread_name_prefix="decode")
         self.decoder = self.worker.decoder(self.loaded.decode_side)

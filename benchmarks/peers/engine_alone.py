@@ -1,4 +1,4 @@
-"""The ceiling of compute: one network as the product runs it, on pixels that lie in memory."""
+"""The ceiling of compute: one network as the product runs it, on batches that are ready."""
 
 import itertools
 from collections import deque
@@ -15,8 +15,8 @@ from transforms.decoding import HereDecoder
 from transforms.networks_file import read_networks
 from transforms.stages import Engine
 
-MOST = 512
-"""Images that are kept in memory; more come around again."""
+LEAST = 512
+"""Images that are kept in memory, or a batch; they come around again."""
 
 
 @torch.inference_mode()
@@ -33,8 +33,10 @@ def main() -> None:
     encoded = (jpeg for path in job.paths for _, jpeg in encoded_images(path))
     pixels = [
         decoder(jpeg, {stage: spec}, keep_image=False).pixels[stage]
-        for jpeg in itertools.islice(encoded, MOST)
+        for jpeg in itertools.islice(encoded, max(LEAST, size))
     ]
+    if len(pixels) < size:
+        raise SystemExit(f"{len(pixels)} images in {job.shards}; wanted a batch of {size} at least")
     full = [pixels[start : start + size] for start in range(0, len(pixels) - size + 1, size)]
     batches = [{stage: engine.input_batch(stage, part)} for part in full]
     engine.answer(job.network, batches[0], TOP)  # compiled, where it is

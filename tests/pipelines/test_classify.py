@@ -1,4 +1,5 @@
 import json
+import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_a_worker_in_the_process_that_launches_runs_the_networks_that_were_check
     assert world.classify(tmp_path / "out").newly_labelled
     assert len(loaded) == 1
     world.classify(tmp_path / "again")  # another run looks at the networks anew
+    assert len(loaded) == 2
+
+
+def test_networks_that_the_worker_loads_otherwise_are_let_go_before(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Engine]] = []
+
+    def load(*arguments: Any) -> Engine:
+        assert not any(engine() for engine in loaded)
+        engine = Engine(*arguments)
+        loaded.append(weakref.ref(engine))
+        return engine
+
+    monkeypatch.setattr("transforms.label.Engine", load)
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    assert world.classify(tmp_path / "out", compile=True).newly_labelled
     assert len(loaded) == 2
 
 

@@ -77,6 +77,45 @@ class Overwritten(Block):
         return maps + functional.relu(images, inplace=True)
 
 
+class OverwrittenBetween(Block):
+    """One convolution must run before the images are overwritten, the other one after it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images * 1
+        maps = self.first(images)
+        return self.second(torch.relu_(images)) + maps
+
+
+class AddedInto(Block):
+    """What is added to is looked at later."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images * 1
+        also = images[:]
+        images += self.first(images)
+        return torch.relu(images) - also
+
+
+class Doubles(Block):
+    """A sum with another type."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.first(images) + images.double()
+
+
+class Nothing(nn.Identity):
+    """Another class may do something, and torch.fx may not look into it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 2 * images if len(images) else images
+
+
+def hooked_nothing() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU())
+    network[1].register_forward_hook(lambda _module, _given, made: 2 * made - 1)
+    return network
+
+
 class Twice(Block):
     """One convolution called twice."""
 
@@ -165,7 +204,6 @@ def test_torchvisions_networks_compute_the_same_fused(make: Callable[[], nn.Modu
 @pytest.mark.parametrize(
     "make",
     [
-        Overwritten,
         Untraceable,
         lambda: nn.Sequential(Negated(3, 4, 3), nn.ReLU()),
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU()),
@@ -178,6 +216,36 @@ def test_what_cannot_be_fused_runs_as_it_is(make: Callable[[], nn.Module]) -> No
     network = make().eval().requires_grad_(requires_grad=False)
     assert not made_by(fuse(network, (IMAGES,)))
     assert torch.equal(fuse(network, (IMAGES,))(IMAGES), network(IMAGES))
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES.abs()])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Overwritten,
+        OverwrittenBetween,
+        AddedInto,
+        Doubles,
+        hooked_nothing,
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Nothing(), nn.ReLU()),
+    ],
+)
+def test_fusing_moves_nothing_past_what_overwrites_and_drops_nothing_that_does_something(
+    make: Callable[[], nn.Module], images: torch.Tensor
+) -> None:
+    """Also where the sample cannot show it: relu changes nothing of images without a sign."""
+    network = make().eval()
+    faster = fuse(network, (images,))
+    assert torch.allclose(faster(IMAGES), network(IMAGES), atol=1e-6)
+
+
+def test_operators_of_another_torch_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> torch.Tensor:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute")
+
+    monkeypatch.setattr(Convolution, "forward", unknown)
+    network = Residual().eval()
+    assert fuse(network, (IMAGES,)) is network
 
 
 @pytest.mark.parametrize(

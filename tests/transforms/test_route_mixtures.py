@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tiny
 from numpy.typing import NDArray
-from tiny_routing import EXIT, IMAGES, Counting, Run, near_a_cut, route
+from tiny_routing import EXIT, IMAGES, Counting, Run, near_a_cut, route, stripped
 
 from policy.answers import Answers
+from policy.features import Feature
 from policy.mixture import Mixture, Routing
-from policy.rules import Policy, Rule, always
+from policy.rules import STOP, Policy, Rule, always
 from policy.simulate import simulate
 from transforms.prepare import Prepared
 from transforms.route import Router
@@ -185,3 +186,47 @@ def test_as_many_classes_are_got_as_either_arm_needs(
         assert Router(Mixture(policy, narrow, 0.5), counting, 7, 4, pool).k == 4
         assert Router(Mixture(everything, policy, 0.5), counting, 7, 1, pool).k is None
         assert Router(routings["both single"], counting, 7, 1, pool).k == 1
+
+
+def waits(router: Router, items: list[Prepared]) -> dict[int, int]:
+    """Row -> how many images came in before it came out, without a flush."""
+    out: dict[int, int] = {}
+    for now, item in enumerate(items):
+        for group in router.feed(stripped(item, router)):
+            out |= {done.row: now - done.row for done in group.items}
+    return out
+
+
+def test_images_of_a_rare_arm_wait_only_for_so_many_batches(
+    counting: Counting, images: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.route.PATIENCE", 3)
+    routing = Mixture(always(counting.graph, "small"), always(counting.graph, "big"), 0.04)
+    rare = np.flatnonzero(routing.arm_of(KEYS))
+    assert 3 < len(rare) < 20
+    with ThreadPoolExecutor(1) as pool:
+        found = waits(Router(routing, counting, 5, 1, pool), images)
+    early = [int(row) for row in rare if row < IMAGES - 40]
+    assert early
+    assert max(found[row] for row in early) <= 4 * 5 + len(rare)
+
+
+def test_images_of_a_rare_trail_wait_only_for_so_many_batches(
+    counting: Counting, images: list[Prepared], outputs: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.queues.PATIENCE", 3)
+    sure = outputs["small"].probabilities[:, 0]
+    few = Rule(
+        "small",
+        (STOP, "big"),
+        ((0.0,), (-1.0,)),
+        (0.0, float(np.quantile(sure, 0.04))),
+        (Feature("small", "max_probability"),),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        router = Router(Policy(counting.graph, "small", (few,)), counting, 5, 1, pool)
+        found = waits(router, images)
+    unsure = [int(row) for row in np.flatnonzero(sure < np.quantile(sure, 0.03))]
+    early = [row for row in unsure if row < IMAGES - 40]
+    assert early
+    assert max(found[row] for row in early) <= 5 * 5
