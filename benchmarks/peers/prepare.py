@@ -41,6 +41,8 @@ from transforms.networks_file import read_networks
 from transforms.stages import Engine
 
 MAX_LOSS = 0.01
+SOME = 300
+"""Images for a heavy network, and of a camera."""
 HEAVY_FILE = "heavy.toml"
 _HEAVY = f"""
 classes = "imagenet1k"
@@ -75,8 +77,8 @@ def prepared(data: Path, folder: Path, images: int, flags: tuple[str, ...]) -> W
     world = World(data, folder, flags)
     photographs, file = data / "photos", folder / "networks.toml"
     make_corpus(photographs, folder / PHOTOS, images)
-    make_corpus(photographs, folder / FEW, images // 5)
-    make_large(photographs, folder / LARGE, images // 5)
+    make_corpus(photographs, folder / FEW, SOME)
+    make_large(photographs, folder / LARGE, SOME)
     write_networks(file, data, NAMES)
     photos, table, costs = str(data / "photos" / "*.tar"), folder / "table", folder / "costs.json"
     given = ("--networks", str(file), "--input", photos, *flags)

@@ -29,9 +29,10 @@ def median(runs: Sequence[Run], of: str) -> float:
 
 
 def ratios(runs: Runs, theirs: Sequence[str], ours: str, of: str = "seconds") -> list[float]:
-    """How many times as long theirs took (one after the other) as ours, of each turn."""
+    """How many times as long theirs took an image (one after the other) as ours, of each turn."""
     turns = zip(*(runs[side] for side in (*theirs, ours)), strict=True)
-    return [sum(getattr(run, of) for run in turn[:-1]) / getattr(turn[-1], of) for turn in turns]
+    each = [[getattr(run, of) / run.images for run in turn] for turn in turns]
+    return [sum(turn[:-1]) / turn[-1] for turn in each]
 
 
 def fastest(runs: Runs, sides: Sequence[str]) -> str:
