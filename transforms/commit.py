@@ -70,6 +70,18 @@ class Output:
         else:
             place(content, Path(self._attempt(name)), Path(final))
 
+    def note(self, name: str) -> None:
+        """Put down an empty file that only workers of the same run look for, unless it is there.
+
+        It is not synced to disk, as what they do not outlast it need not outlast either.
+        """
+        final = posixpath.join(self.path, name)
+        if "://" in final:
+            self.create(name, b"")
+        else:
+            Path(final).parent.mkdir(parents=True, exist_ok=True)
+            Path(final).touch()
+
     def keep(self, name: str, content: bytes) -> str:
         """Write a file for the workers of this run alone, which goes when it ends; its path."""
         replace(self, folder="").replace(posixpath.join(ATTEMPTS, self.run, name), content)

@@ -85,7 +85,7 @@ class Watcher:
         if self.alarm():
             return True
         if self.watch.table is not None:
-            self.output.create(f"{BEGUN}/{shard}{_BEGUN}", b"")
+            self.output.note(f"{BEGUN}/{shard}{_BEGUN}")
         return False
 
     def _look(self) -> bool:

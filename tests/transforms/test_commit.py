@@ -137,6 +137,23 @@ def test_nothing_half_written_is_ever_visible(
     assert visible == [{"first"}, {"first", "a.json"}]
 
 
+def test_a_note_is_put_down_once_and_synced_by_nobody(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for _ in range(2):
+        Output(root, "run").note("_begun/day1/a.begun")
+    assert files(root) == {"_begun/day1/a.begun": b""}
+    assert not synced
+
+
+def test_a_note_leaves_what_stands_under_its_name(root: str) -> None:
+    write(root, "a.begun", b"theirs")
+    Output(root, "run").note("a.begun")
+    assert files(root) == {"a.begun": b"theirs"}
+
+
 def test_of_two_who_create_one_file_one_wins(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def link_after_another_wrote(attempt: Path, final: Path) -> None:
         monkeypatch.undo()
