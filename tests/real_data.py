@@ -8,6 +8,7 @@ import pytest
 DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute()
 PHOTOS = DATA / "photos"
 NETWORKS = DATA / "networks"
+HOSTILE = DATA / "hostile"
 
 
 def needs(what: str, folder: Path) -> pytest.MarkDecorator:

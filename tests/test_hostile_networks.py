@@ -1,11 +1,11 @@
 """The hostile weights and policies of the data: each refused readably, or loaded."""
 
 import csv
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import real_data
 import tiny
 import torch
 
@@ -15,12 +15,12 @@ from policy.heads import heads_from_bytes
 from transforms.networks import _state, load_network
 from transforms.networks_file import NetworksFile, read_networks
 
-HOSTILE = Path(os.environ.get("ADALABEL_DATA", "no such folder")) / "hostile/generated"
-if not (HOSTILE / "EXPECT.csv").exists():
-    pytest.skip("no hostile files; set ADALABEL_DATA", allow_module_level=True)
-
-with (HOSTILE / "EXPECT.csv").open(encoding="utf-8", newline="") as lines:
-    EXPECTED = {row[0]: row[3] for row in csv.reader(lines)}
+HOSTILE = real_data.HOSTILE / "generated"
+pytestmark = real_data.needs("hostile files", HOSTILE)
+EXPECTED: dict[str, str] = {}
+if HOSTILE.is_dir():
+    with (HOSTILE / "EXPECT.csv").open(encoding="utf-8", newline="") as lines:
+        EXPECTED = {row[0]: row[3] for row in csv.reader(lines)}
 
 POLICIES = {
     "policy/empty.json": "not valid JSON: Expecting value",

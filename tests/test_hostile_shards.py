@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import HOSTILE, needs
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "/nowhere")) / "hostile"
 CHILD = Path(__file__).parent / "hostile_child.py"
 FOLDERS = ("tar-*", "generated/tar", "parquet-*", "generated/parquet", "generated/tfrecord")
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="ADALABEL_DATA has no hostile files")
+pytestmark = needs("hostile files", HOSTILE)
 
 NAMES = ("absolute", "control", "deep", "dotdot", "newline")
 
@@ -66,7 +66,7 @@ def files() -> list[Path]:
     return sorted(
         file
         for folder in FOLDERS
-        for place in DATA.glob(folder)
+        for place in HOSTILE.glob(folder)
         for file in place.rglob("*")
         if file.is_file()
     )
@@ -107,9 +107,9 @@ def test_every_hostile_file_ends_in_rows_that_are_counted_and_explained(
 
 @pytest.mark.slow
 def test_the_outcome_of_generated_files_is_the_expected_or_differs_for_a_reason() -> None:
-    with (DATA / "generated" / "EXPECT.csv").open() as file:
+    with (HOSTILE / "generated" / "EXPECT.csv").open() as file:
         expected = {row["file"] for row in csv.DictReader(file)}
     assert set(OURS) <= expected
-    paths = [DATA / "generated" / name for name in OURS]
+    paths = [HOSTILE / "generated" / name for name in OURS]
     for name, outcome in zip(OURS, outcomes(paths), strict=True):
         assert outcome["statuses"] == OURS[name][0], (name, outcome)

@@ -3,10 +3,10 @@
 Needs ADALABEL_DATA (default ../shared/data); skipped with a reason where it is absent.
 """
 
-import os
 from pathlib import Path
 
 import pytest
+from real_data import NETWORKS, PHOTOS, needs
 
 from launch.runners import local
 from pipelines import classify
@@ -15,24 +15,21 @@ from policy.rules import always
 from transforms.networks_file import read_networks
 from transforms.stages import Engine
 
-DATA = Path(os.environ.get("ADALABEL_DATA", "../shared/data")).absolute()
 TOML = f"""
 classes = "imagenet1k"
-import_path = ["{DATA}/networks"]
+import_path = ["{NETWORKS}"]
 
 [[network]]
 name    = "small"
 model   = "mobilenet_v1:mobilenet_v1"
 kwargs  = {{ alpha = 0.25 }}
-weights = "{DATA}/networks/mobilenet_v1_0.25_128.safetensors"
+weights = "{NETWORKS}/mobilenet_v1_0.25_128.safetensors"
 input   = {{ resize = [128, 128], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (DATA / "photos").is_dir(), reason=f"no photographs in ADALABEL_DATA ({DATA})"
-)
+@needs("photographs", PHOTOS)
 def test_the_time_spent_on_photographs_is_the_workers_within_five_percent(tmp_path: Path) -> None:
     path, policy = tmp_path / "networks.toml", str(tmp_path / "policy")
     path.write_text(TOML)
@@ -42,7 +39,7 @@ def test_the_time_spent_on_photographs_is_the_workers_within_five_percent(tmp_pa
     options = classify.ClassifyOptions(
         networks=str(path),
         policy=policy,
-        input=(str(DATA / "photos" / "nips17-0000[0-2].tar"),),
+        input=(str(PHOTOS / "nips17-0000[0-2].tar"),),
         output=str(tmp_path / "labels"),
         audit_fraction=0.0,
     )

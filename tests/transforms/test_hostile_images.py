@@ -1,26 +1,22 @@
 """Every malformed image of the collection ends decoded or as BadImage, in a limited process."""
 
 import csv
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import HOSTILE, needs
 
 from transforms.decode_limits import DEFAULT_LIMITS, BadImage
 from transforms.decoding import Decoder, HereDecoder
 from transforms.images import InputSpec
 from transforms.isolate import IsolatedDecoder
 
-HOSTILE = Path(os.environ.get("ADALABEL_DATA", "")) / "hostile"
 SPECS = {"input": InputSpec(resize=40, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)}
 LOST = {"crashed", "timeout", "memory"}
 REJECTED = {"empty", "decode", "too_large"}
 
-needs_data = pytest.mark.skipif(
-    not (HOSTILE / "MANIFEST.csv").is_file(), reason="ADALABEL_DATA holds no hostile files"
-)
+pytestmark = needs("hostile files", HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,6 @@ def outcome(decoder: Decoder, content: bytes) -> tuple[str, bytes]:
     return "ok", np.asarray(decoded.image).tobytes() + decoded.pixels["input"].tobytes()
 
 
-@needs_data
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # as transforms.images does where no test runs
 @pytest.mark.parametrize(
@@ -59,7 +54,6 @@ def test_no_file_is_lost_and_isolation_and_a_second_run_change_nothing(
         assert outcome(isolated, content) == found, path
 
 
-@needs_data
 def test_generated_images_end_as_expected(isolated: IsolatedDecoder) -> None:
     with (HOSTILE / "generated" / "EXPECT.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["file"].startswith("img/")]
