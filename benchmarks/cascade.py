@@ -47,8 +47,6 @@ class World:
     """A folder with networks file, shards and policies, and how the product is to run there."""
 
     folder: Path
-    first: str
-    second: str
     options: argparse.Namespace
 
     @property
@@ -66,14 +64,14 @@ class World:
     @property
     def works(self) -> tuple[str, ...]:
         """Policies: either network alone, and the cascade."""
-        return (self.first, self.second, "cascade")
+        return (self.options.first, self.options.second, "cascade")
 
 
 def main() -> None:
     """Prepare, take turns, print."""
     options = options_of()
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), options.first, options.second, options)
+        world = World(Path(folder), options)
         prepare(world)
         runs: dict[str, list[Any]] = {work: [] for work in world.works}
         alone: dict[str, list[float]] = {name: [] for name in world.works[:2]}
@@ -110,7 +108,7 @@ def prepare(world: World) -> None:
     make_large(photographs, shards, 300, SIDE)
     text = 'classes = "imagenet1k"\n'
     torch.manual_seed(0)
-    for name in (world.first, world.second):
+    for name in (world.options.first, world.options.second):
         network = torchvision.models.get_model(name, weights=None)
         save_file(network.state_dict(), world.folder / f"{name}.safetensors")
         text += NETWORK.format(name=name, precision=world.options.precision)
@@ -133,9 +131,13 @@ def write_policies(world: World, table: Path, costs: Path) -> None:
         *("--max-loss", "1", "--test-share", "0"),
     )
     graph = read_bundle(str(fitted)).policy.graph
-    sure = read_table(str(table)).outputs[world.first].probabilities[:, 0]
-    cut = Cut(world.first, world.second, float(np.median(sure)))
-    policies = (always(graph, world.first), always(graph, world.second), cut_policy(graph, cut))
+    sure = read_table(str(table)).outputs[world.options.first].probabilities[:, 0]
+    cut = Cut(world.options.first, world.options.second, float(np.median(sure)))
+    policies = (
+        always(graph, world.options.first),
+        always(graph, world.options.second),
+        cut_policy(graph, cut),
+    )
     for work, policy in zip(world.works, policies, strict=True):
         write_policy(world.folder / f"policy-{work}", fitted, table, policy)
 
@@ -182,10 +184,13 @@ def page(world: World, runs: dict[str, list[Any]], alone: dict[str, list[float]]
         middle, most = statistics.median(rates), statistics.median(alone.get(work, [0.0]))
         share = f"{most:,.0f} | {middle / most:.2f}" if most else " | "
         lines.append(f"| {work} | {middle:,.0f} | {share} |")
-    pairs = zip(rate["cascade"], rate[world.second], strict=True)
+    pairs = zip(rate["cascade"], rate[world.options.second], strict=True)
     real = statistics.median(ours / full for ours, full in pairs)
     told = statistics.median(run["speedup"] for run in runs["cascade"])
-    lines += ["", f"Speed-up of the cascade over {world.second}: {real:.2f}; {told:.2f} by costs."]
+    lines += [
+        "",
+        f"Speed-up of the cascade over {world.options.second}: {real:.2f}; {told:.2f} by costs.",
+    ]
     spent = json.dumps(runs["cascade"][-1]["time_spent"])
     return [*lines, f"Seconds of the last cascade: {spent}"]
 

@@ -99,8 +99,7 @@ def label(
     options.check_reach((options.output, *(shard.path for shard in shards)))
     networks, source = read_networks(options.networks), read_policy(options.policy)
     bundle = source.bundle
-    shared, launcher = Shared(), options.launcher
-    load = partial(load_checked, networks, bundle, launcher)
+    shared, load = Shared(), partial(load_checked, networks, bundle, options.launcher)
     loaded = shared.acquire(load) if options.in_one_process else load()
     audit = audit_plan(bundle, loaded.engine, options.audit_fraction)
     check_full(bundle, loaded.engine, options.on_alarm)

@@ -31,7 +31,7 @@ class _Task:
         self, records: Sequence[_Placed], work: Callable[[_Placed], Prepared], pool: Executor
     ) -> None:
         self.records = records
-        self.bytes = _bytes(records)
+        self.bytes = sum(len(record.image) for _, _, record in records)
         self.work = work
         self.done: list[Prepared] = []
         self.seconds: dict[str, float] = {}
@@ -103,9 +103,10 @@ class DecodeAhead:
         """Hand what was gathered to the threads; in turns, wait for all of it."""
         records, self._gathered, self._gathered_bytes = self._gathered, [], 0
         for part in self._parts(records):
-            self._tasks.append(_Task(part, self._prepare, self.pool))
+            task = _Task(part, self._prepare, self.pool)
+            self._tasks.append(task)
+            self._bytes += task.bytes
         self._under_way += len(records)
-        self._bytes += _bytes(records)
         for task in self._tasks if self._turns else ():
             self._wait(task)
 
@@ -152,10 +153,6 @@ class DecodeAhead:
             if waited >= int(_HANGS * self.decoder.limits.seconds) + _SLACK_SECONDS:
                 _hangs(task.records[done][2].key)
         task.future.result()
-
-
-def _bytes(records: Sequence[_Placed]) -> int:
-    return sum(len(record.image) for _, _, record in records)
 
 
 def _hangs(key: str) -> None:

@@ -33,7 +33,8 @@ def fold(network: nn.Module, exits: tuple[str, ...], sample: torch.Tensor) -> nn
     folded = copy.deepcopy(network)
     for convolution, norm in pairs:
         _fold(folded, convolution, norm)
-    return folded if is_same(folded(sample), network(sample)) else network
+    made, wanted = folded(sample.clone()), network(sample.clone())  # which may overwrite it
+    return folded if is_same(made, wanted) else network
 
 
 def is_same(made: torch.Tensor, wanted: torch.Tensor) -> bool:

@@ -56,7 +56,7 @@ def fuse_pieces(pieces: Sequence[Piece], sample: torch.Tensor) -> tuple[Piece, .
     made, fused = {INPUT: sample}, []
     for piece in pieces:
         tensors = [made[need] for need in piece.needs]
-        made[piece.name] = piece(*tensors)
+        made[piece.name] = piece(*_copies(tensors))
         fused.append(Piece(piece.name, piece.needs, fuse(piece.module, tensors)))
     return tuple(fused)
 
